@@ -1,0 +1,299 @@
+package openidconnect
+
+import (
+	"encoding/json"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+const directive = "openid_connect"
+
+func init() {
+	httpcaddyfile.RegisterDirective(directive, parseDirective)
+	// after rewrites, before everything that can answer or reads {http.auth.user.*}
+	httpcaddyfile.RegisterDirectiveOrder(directive, httpcaddyfile.Before, "basic_auth")
+}
+
+// parseDirective makes a route of the directive. Several directives in one block exclude each other, the most specific matcher first,
+// as those of handle do.
+func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
+	if !h.Next() {
+		return nil, h.ArgErr()
+	}
+	matcherSet, err := h.ExtractMatcherSet()
+	if err != nil {
+		return nil, err
+	}
+	handler := new(Handler)
+	h.Next() // the directive's name
+	if err := handler.unmarshal(h.Dispenser, h.MatcherToken); err != nil {
+		return nil, err
+	}
+	values := h.NewRoute(matcherSet, handler)
+	for i := range values {
+		if route, ok := values[i].Value.(caddyhttp.Route); ok {
+			route.Group = blockGroup(h)
+			values[i].Value = route
+		}
+	}
+	return values, nil
+}
+
+// blockGroup returns the route group of the block that the directive stands in. A nested block inherits a copy of its parent's state,
+// so the state's own identity tells blocks apart; a group shared with a parent would skip the nested handler.
+func blockGroup(h httpcaddyfile.Helper) string {
+	type group struct {
+		block map[string]any // kept, so that its address is not used again
+		name  string
+	}
+	groups, _ := h.State[directive].([]group)
+	block := reflect.ValueOf(h.BlockState).Pointer()
+	for _, g := range groups {
+		if reflect.ValueOf(g.block).Pointer() == block {
+			return g.name
+		}
+	}
+	fresh := []httpcaddyfile.ConfigValue{{Value: caddyhttp.Route{}}, {Value: caddyhttp.Route{}}}
+	h.GroupRoutes(fresh)
+	name := fresh[0].Value.(caddyhttp.Route).Group
+	h.State[directive] = append(groups, group{block: h.BlockState, name: name})
+	return name
+}
+
+// UnmarshalCaddyfile sets up the handler from Caddyfile tokens. The whole syntax, where <on|off> may be left out for on:
+//
+//	openid_connect [<matcher>] [<issuer>] {
+//		# the provider
+//		issuer                                <url>
+//		discovery                             <url>
+//		authorization_endpoint                <url>
+//		token_endpoint                        <url>
+//		userinfo_endpoint                     <url>
+//		jwks_uri                              <url>
+//		introspection_endpoint                <url>
+//		revocation_endpoint                   <url>
+//		end_session_endpoint                  <url>
+//		pushed_authorization_request_endpoint <url>
+//		public_key                            <PEM>
+//		jwks                                  <file>
+//		valid_issuers                         <issuers...>
+//		tenants                               <ids...>
+//		timeout                               <duration>
+//		tls_trust_pool                        <module> ...
+//		tls_client_certificate                <certificate file> <key file>
+//		tls_insecure_skip_verify              [<on|off>]
+//		ssl_verify                            [<on|off>]
+//		network_proxy                         <module> ...
+//		jwk_expires_in                        <duration>
+//
+//		# our client there
+//		client_id                             <id>
+//		client_secret                         <secret>
+//		token_endpoint_auth_method            <method>
+//		introspection_endpoint_auth_method    <method>
+//		client_private_key                    <file, PEM or JWK>
+//		client_private_key_id                 <kid>
+//		client_jwt_assertion_alg              <algorithm>
+//		client_jwt_assertion_expires_in       <duration>
+//		client_jwt_assertion_audience         <audience>
+//		scope                                 <scopes...>
+//
+//		# bearer tokens
+//		bearer_only                           [<on|off>]
+//		bearer_token_from                     header|cookie|query <name>
+//		realm                                 <text>
+//		audience                              <audiences...>|any
+//		audience_claim                        <claim>
+//		required_scopes                       <scopes...>
+//		token_type                            at+jwt|any
+//		token_signing_alg_values_expected     <algorithms...>
+//		clock_skew                            <duration>
+//		introspection                         auto|always|off
+//		introspection_interval                <duration>
+//		introspection_expiry_claim            <claim>
+//		introspection_addon_headers           <headers...>
+//		token_cache                           <entries>
+//		mtls_bound                            auto|required|off
+//
+//		# who may enter
+//		unauth_action                         deny|pass [<matcher>]
+//		allow_preflight                       [<on|off>]
+//		required_claim                        <claim path> [<values...>]
+//		denied_claim                          <claim path> <values...>
+//		error_responses                       builtin|handle_errors
+//
+//		# what the upstream gets
+//		username_claim                        <claim path>
+//		set_userinfo_header                   [<on|off>]
+//		set_access_token_header               [<on|off>]
+//		access_token_in_authorization_header  [<on|off>]
+//		set_id_token_header                   [<on|off>]
+//		set_raw_id_token_header               [<on|off>]
+//		set_refresh_token_header              [<on|off>]
+//		claim_header                          <header> <claim path> [json]
+//		claim_placeholder                     <name> <claim path>
+//		strip_authorization                   [<on|off>]
+//	}
+//
+// Lists may be repeated to append to them, and so may bearer_token_from, unauth_action with a matcher, required_claim, denied_claim,
+// claim_header and claim_placeholder; everything else stands once.
+func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // the directive's name
+	return h.unmarshal(d, func() (caddy.ModuleMap, bool, error) {
+		if !d.NextArg() {
+			return nil, false, nil
+		}
+		if !strings.HasPrefix(d.Val(), "/") {
+			return nil, false, d.Errf("%q is not a path matcher", d.Val())
+		}
+		return caddy.ModuleMap{"path": caddyconfig.JSON(caddyhttp.MatchPath{d.Val()}, nil)}, true, nil
+	})
+}
+
+// parser reads the tokens of one directive into a handler.
+type parser struct {
+	*caddyfile.Dispenser
+	handler *Handler
+	matcher func() (caddy.ModuleMap, bool, error)
+	seen    map[string]bool
+}
+
+func (h *Handler) unmarshal(d *caddyfile.Dispenser, matcher func() (caddy.ModuleMap, bool, error)) error {
+	p := &parser{Dispenser: d, handler: h, matcher: matcher, seen: make(map[string]bool)}
+	start := d.Token()
+	if d.NextArg() {
+		h.Issuer = d.Val()
+		p.seen["issuer"] = true
+	}
+	if d.NextArg() {
+		return d.Errf("the directive takes one argument, the issuer; %q is one too many", d.Val())
+	}
+	for d.NextBlock(0) {
+		if err := p.subdirective(d.Val()); err != nil {
+			return err
+		}
+	}
+	if err := h.check(); err != nil {
+		return &locatedError{file: start.File, line: start.Line, cause: err}
+	}
+	return nil
+}
+
+// locatedError is an error about the directive as a whole.
+type locatedError struct {
+	file  string
+	line  int
+	cause error
+}
+
+func (e *locatedError) Error() string {
+	return directive + ": " + e.cause.Error() + ", at " + e.file + ":" + strconv.Itoa(e.line)
+}
+
+func (e *locatedError) Unwrap() error { return e.cause }
+
+// subdirectives maps every name of the grammar to how its arguments are read; the handler's check judges the values.
+var subdirectives = map[string]func(*parser) error{
+	"issuer":                             text(func(h *Handler) *string { return &h.Issuer }),
+	"discovery":                          text(func(h *Handler) *string { return &h.Discovery }),
+	"authorization_endpoint":             text(func(h *Handler) *string { return &h.AuthorizationEndpoint }),
+	"token_endpoint":                     text(func(h *Handler) *string { return &h.TokenEndpoint }),
+	"userinfo_endpoint":                  text(func(h *Handler) *string { return &h.UserinfoEndpoint }),
+	"jwks_uri":                           text(func(h *Handler) *string { return &h.JWKSURI }),
+	"introspection_endpoint":             text(func(h *Handler) *string { return &h.IntrospectionEndpoint }),
+	"revocation_endpoint":                text(func(h *Handler) *string { return &h.RevocationEndpoint }),
+	"end_session_endpoint":               text(func(h *Handler) *string { return &h.EndSessionEndpoint }),
+	"public_key":                         text(func(h *Handler) *string { return &h.PublicKey }),
+	"jwks":                               text(func(h *Handler) *string { return &h.JWKS }),
+	"valid_issuers":                      list(func(h *Handler) *StringList { return &h.ValidIssuers }),
+	"tenants":                            list(func(h *Handler) *StringList { return &h.Tenants }),
+	"timeout":                            duration(func(h *Handler) **Duration { return &h.Timeout }),
+	"tls_trust_pool":                     module("tls.ca_pool.source", "provider", func(h *Handler) *json.RawMessage { return &h.TLSTrustPoolRaw }),
+	"tls_client_certificate":             (*parser).clientCertificate,
+	"tls_insecure_skip_verify":           flag(func(h *Handler) *bool { return &h.TLSInsecureSkipVerify }),
+	"ssl_verify":                         optionalFlag(func(h *Handler) **bool { return &h.SSLVerify }),
+	"network_proxy":                      module("caddy.network_proxy", "from", func(h *Handler) *json.RawMessage { return &h.NetworkProxyRaw }),
+	"jwk_expires_in":                     duration(func(h *Handler) **Duration { return &h.JWKExpiresIn }),
+	"client_id":                          text(func(h *Handler) *string { return &h.ClientID }),
+	"client_secret":                      text(func(h *Handler) *string { return &h.ClientSecret }),
+	"token_endpoint_auth_method":         choice(func(h *Handler) *string { return &h.TokenEndpointAuthMethod }, clientAuthentications),
+	"introspection_endpoint_auth_method": choice(func(h *Handler) *string { return &h.IntrospectionEndpointAuthMethod }, clientAuthentications),
+	"client_private_key":                 text(func(h *Handler) *string { return &h.ClientPrivateKey }),
+	"client_private_key_id":              text(func(h *Handler) *string { return &h.ClientPrivateKeyID }),
+	"client_jwt_assertion_alg":           text(func(h *Handler) *string { return &h.ClientJWTAssertionAlg }),
+	"client_jwt_assertion_expires_in":    duration(func(h *Handler) **Duration { return &h.ClientJWTAssertionExpiresIn }),
+	"client_jwt_assertion_audience":      text(func(h *Handler) *string { return &h.ClientJWTAssertionAudience }),
+	"scope":                              (*parser).scope,
+	"bearer_only":                        flag(func(h *Handler) *bool { return &h.BearerOnly }),
+	"bearer_token_from":                  (*parser).bearerTokenFrom,
+	"realm":                              text(func(h *Handler) *string { return &h.Realm }),
+	"audience":                           list(func(h *Handler) *StringList { return &h.Audience }),
+	"audience_claim":                     text(func(h *Handler) *string { return &h.AudienceClaim }),
+	"required_scopes":                    list(func(h *Handler) *StringList { return &h.RequiredScopes }),
+	"token_type":                         choice(func(h *Handler) *string { return &h.TokenType }, tokenTypes),
+	"token_signing_alg_values_expected":  list(func(h *Handler) *StringList { return &h.TokenSigningAlgValuesExpected }),
+	"clock_skew":                         duration(func(h *Handler) **Duration { return &h.ClockSkew }),
+	"introspection":                      choice(func(h *Handler) *string { return &h.Introspection }, introspectionModes),
+	"introspection_interval":             duration(func(h *Handler) **Duration { return &h.IntrospectionInterval }),
+	"introspection_expiry_claim":         text(func(h *Handler) *string { return &h.IntrospectionExpiryClaim }),
+	"introspection_addon_headers":        list(func(h *Handler) *StringList { return &h.IntrospectionAddonHeaders }),
+	"token_cache":                        (*parser).tokenCache,
+	"mtls_bound":                         choice(func(h *Handler) *string { return &h.MTLSBound }, bindings),
+	"unauth_action":                      (*parser).unauthAction,
+	"allow_preflight":                    flag(func(h *Handler) *bool { return &h.AllowPreflight }),
+	"required_claim":                     claimRules(func(h *Handler) *[]ClaimRule { return &h.RequiredClaims }, 0),
+	"denied_claim":                       claimRules(func(h *Handler) *[]ClaimRule { return &h.DeniedClaims }, 1),
+	"error_responses":                    choice(func(h *Handler) *string { return &h.ErrorResponses }, errorResponses),
+	"username_claim":                     text(func(h *Handler) *string { return &h.UsernameClaim }),
+	"set_userinfo_header":                optionalFlag(func(h *Handler) **bool { return &h.SetUserinfoHeader }),
+	"set_access_token_header":            optionalFlag(func(h *Handler) **bool { return &h.SetAccessTokenHeader }),
+	"access_token_in_authorization_header": flag(func(h *Handler) *bool {
+		return &h.AccessTokenInAuthorizationHeader
+	}),
+	"set_id_token_header":      optionalFlag(func(h *Handler) **bool { return &h.SetIDTokenHeader }),
+	"set_raw_id_token_header":  optionalFlag(func(h *Handler) **bool { return &h.SetRawIDTokenHeader }),
+	"set_refresh_token_header": optionalFlag(func(h *Handler) **bool { return &h.SetRefreshTokenHeader }),
+	"claim_header":             (*parser).claimHeader,
+	"claim_placeholder":        (*parser).claimPlaceholder,
+	"strip_authorization":      flag(func(h *Handler) *bool { return &h.StripAuthorization }),
+	"pushed_authorization_request_endpoint": text(func(h *Handler) *string {
+		return &h.PushedAuthorizationRequestEndpoint
+	}),
+}
+
+// repeatable are the subdirectives that may stand more than once. unauth_action is there for its form with a matcher.
+var repeatable = []string{
+	"valid_issuers", "tenants", "scope", "audience", "required_scopes", "token_signing_alg_values_expected",
+	"introspection_addon_headers", "bearer_token_from", "unauth_action", "required_claim", "denied_claim", "claim_header",
+	"claim_placeholder",
+}
+
+func (p *parser) subdirective(name string) error {
+	read, ok := subdirectives[name]
+	if !ok {
+		return p.Errf("unrecognized subdirective %q%s", name, didYouMean(name, keys(subdirectives)))
+	}
+	if p.seen[name] && !slices.Contains(repeatable, name) {
+		return p.Errf("%s is set twice", name)
+	}
+	p.seen[name] = true
+	nesting := p.Nesting()
+	if err := read(p); err != nil {
+		return err
+	}
+	if p.NextArg() {
+		return p.Errf("%s: unexpected argument %q", name, p.Val())
+	}
+	if p.NextBlock(nesting) {
+		return p.Errf("%s takes no block", name)
+	}
+	return nil
+}

@@ -1,0 +1,293 @@
+package openidconnect
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+)
+
+// Duration is a span of time in the configuration. In JSON a string is a Caddy duration ("90s", "1d") and a number is seconds; it
+// is always written as a string.
+type Duration time.Duration
+
+// UnmarshalJSON reads both forms.
+func (d *Duration) UnmarshalJSON(text []byte) error {
+	text = bytes.TrimSpace(text)
+	if len(text) > 0 && text[0] == '"' {
+		var s string
+		if err := json.Unmarshal(text, &s); err != nil {
+			return err
+		}
+		parsed, err := caddy.ParseDuration(s)
+		if err != nil {
+			return fmt.Errorf("%q is not a duration such as 90s or 1d", s)
+		}
+		*d = Duration(parsed)
+		return nil
+	}
+	var seconds float64
+	if err := json.Unmarshal(text, &seconds); err != nil {
+		return errors.New("a duration is a string such as \"90s\" or a number of seconds")
+	}
+	if seconds > float64(1<<62)/1e9 || seconds < 0 {
+		return errors.New("a number of seconds is out of range")
+	}
+	*d = Duration(seconds * float64(time.Second))
+	return nil
+}
+
+// MarshalJSON writes the duration as a string.
+func (d Duration) MarshalJSON() ([]byte, error) { return json.Marshal(time.Duration(d).String()) }
+
+func (d *Duration) or(standard time.Duration) time.Duration {
+	if d == nil {
+		return standard
+	}
+	return time.Duration(*d)
+}
+
+// StringList is a list of strings. In JSON a single string is accepted for a list of one.
+type StringList []string
+
+// UnmarshalJSON reads both forms.
+func (l *StringList) UnmarshalJSON(text []byte) error {
+	if text = bytes.TrimSpace(text); len(text) > 0 && text[0] == '"' {
+		var s string
+		if err := json.Unmarshal(text, &s); err != nil {
+			return err
+		}
+		*l = StringList{s}
+		return nil
+	}
+	var list []string
+	if err := json.Unmarshal(text, &list); err != nil {
+		return errors.New("expected a string or a list of strings")
+	}
+	*l = list
+	return nil
+}
+
+// ClientCertificate names the PEM files of a client certificate and its private key.
+type ClientCertificate struct {
+	// The certificate, with any intermediates after it.
+	Certificate string `json:"certificate,omitempty"`
+
+	// The private key.
+	Key string `json:"key,omitempty"`
+}
+
+// TokenSource is a further place where requests may carry a bearer token.
+type TokenSource struct {
+	// Where to look: "header", "cookie" or "query".
+	In string `json:"in,omitempty"`
+
+	// The name of the header, cookie or query parameter.
+	Name string `json:"name,omitempty"`
+}
+
+// ClaimRule is a rule about one claim.
+type ClaimRule struct {
+	// The path of the claim: dot-separated, a backslash escapes a dot; a claim that has the whole name literally wins.
+	Claim string `json:"claim,omitempty"`
+
+	// The values, any of which matches. Without values the rule is about the presence of the claim.
+	Values StringList `json:"values,omitempty"`
+}
+
+// ClaimHeader says which claim a header carries. In JSON a single string is the path of the claim.
+type ClaimHeader struct {
+	// The path of the claim.
+	Claim string `json:"claim,omitempty"`
+
+	// Write the claim as JSON.
+	JSON bool `json:"json,omitempty"`
+}
+
+// UnmarshalJSON reads both forms.
+func (c *ClaimHeader) UnmarshalJSON(text []byte) error {
+	if text = bytes.TrimSpace(text); len(text) > 0 && text[0] == '"' {
+		return json.Unmarshal(text, &c.Claim)
+	}
+	type plain ClaimHeader // without this method
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.DisallowUnknownFields()
+	return decoder.Decode((*plain)(c))
+}
+
+// MarshalJSON writes the shorter form where it says all.
+func (c ClaimHeader) MarshalJSON() ([]byte, error) {
+	if !c.JSON {
+		return json.Marshal(c.Claim)
+	}
+	type plain ClaimHeader
+	return json.Marshal(plain(c))
+}
+
+// UnauthRule is an exception to what unauthenticated requests get.
+type UnauthRule struct {
+	// The requests it applies to: one set of request matchers, as in a route. Path matchers see the path as it is when the
+	// handler runs.
+	MatchRaw caddy.ModuleMap `json:"match,omitempty" caddy:"namespace=http.matchers"`
+
+	// What they get: "deny" or "pass".
+	Action string `json:"action,omitempty"`
+}
+
+// configError is a configuration error that names the field it is about.
+type configError struct {
+	field string
+	text  string
+}
+
+func (e *configError) Error() string { return e.field + ": " + e.text }
+
+func fieldError(field, format string, args ...any) error {
+	return &configError{field: field, text: fmt.Sprintf(format, args...)}
+}
+
+// UnmarshalJSON decodes strictly, so that a misspelt field is an error that names the nearest valid one.
+func (h *Handler) UnmarshalJSON(text []byte) error {
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(text, &members); err != nil {
+		return err
+	}
+	names := jsonFields(reflect.TypeFor[Handler]())
+	for name := range members {
+		if _, ok := names[name]; !ok {
+			return fmt.Errorf("unknown field %q%s", name, didYouMean(name, keys(names)))
+		}
+	}
+	type plain Handler // without this method
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode((*plain)(h)); err != nil {
+		if typeError, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+			return fmt.Errorf("%s: expected %s, got a JSON %s", typeError.Field, typeError.Type, typeError.Value)
+		}
+		return err
+	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("data after the JSON object")
+	}
+	return nil
+}
+
+// jsonFields maps the JSON names of a struct's fields to their indexes.
+func jsonFields(t reflect.Type) map[string]int {
+	fields := make(map[string]int)
+	for i := range t.NumField() {
+		if name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ","); name != "" {
+			fields[name] = i
+		}
+	}
+	return fields
+}
+
+// resolvePlaceholders replaces the placeholders in every string of the configuration, once, at provision. A value that starts like
+// inline JSON is left alone, and so is what belongs to guest modules. Fields are named in errors as in JSON.
+func resolvePlaceholders(config any) error {
+	return resolve(reflect.ValueOf(config).Elem(), "", caddy.NewReplacer())
+}
+
+func resolve(v reflect.Value, field string, repl *caddy.Replacer) error {
+	switch v.Kind() {
+	case reflect.String:
+		text := v.String()
+		if !strings.Contains(text, "{") || isInlineJSON(text) {
+			return nil
+		}
+		resolved, err := repl.ReplaceOrErr(text, true, true)
+		if err != nil {
+			return fieldError(field, "%v", err)
+		}
+		v.SetString(resolved)
+	case reflect.Pointer:
+		if !v.IsNil() {
+			return resolve(v.Elem(), field, repl)
+		}
+	case reflect.Slice:
+		if v.Type().Elem().Kind() == reflect.Uint8 {
+			return nil // raw JSON of a guest module
+		}
+		for i := range v.Len() {
+			if err := resolve(v.Index(i), field, repl); err != nil {
+				return err
+			}
+		}
+	case reflect.Map:
+		if v.Type().Elem().Kind() == reflect.Slice {
+			return nil // matchers, resolved by Caddy at request time
+		}
+		for _, key := range v.MapKeys() {
+			value := reflect.New(v.Type().Elem()).Elem()
+			value.Set(v.MapIndex(key))
+			if err := resolve(value, field, repl); err != nil {
+				return err
+			}
+			v.SetMapIndex(key, value)
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			name, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("json"), ",")
+			if name == "" || !v.Field(i).CanSet() {
+				continue
+			}
+			if field != "" {
+				name = field + "." + name
+			}
+			if err := resolve(v.Field(i), name, repl); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func isInlineJSON(text string) bool {
+	text = strings.TrimSpace(text)
+	return strings.HasPrefix(text, "{") && json.Valid([]byte(text))
+}
+
+// didYouMean names the valid name nearest to a misspelt one, for the end of an error text.
+func didYouMean(name string, valid []string) string {
+	best, distance := "", 0
+	for _, candidate := range valid {
+		d := editDistance(strings.ToLower(name), candidate)
+		if best == "" || d < distance || d == distance && candidate < best {
+			best, distance = candidate, d
+		}
+	}
+	if best == "" || distance > max(2, len(name)/2) {
+		return ""
+	}
+	return fmt.Sprintf("; did you mean %q?", best)
+}
+
+// editDistance is the number of insertions, deletions and replacements (Levenshtein) from a to b.
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			above := row[j+1]
+			cost := 1
+			if a[i] == b[j] {
+				cost = 0
+			}
+			row[j+1] = min(above+1, row[j]+1, diagonal+cost)
+			diagonal = above
+		}
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,149 @@
+package openidconnect
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// credentials says where requests may carry a bearer token.
+type credentials struct {
+	sources []TokenSource // besides Authorization; header names are canonical
+}
+
+// Places of a [TokenSource].
+const (
+	inHeader = "header"
+	inCookie = "cookie"
+	inQuery  = "query"
+)
+
+// take returns the one token of the request, or "" when there is none. A token in the query is removed from it, so that it is not
+// passed on. More than one credential is refused, never ranked.
+func (c *credentials) take(r *http.Request) (token string, refused *refusal) {
+	if len(r.Header["Authorization"]) > 1 {
+		refused = refuseClaim(reasonAmbiguousCredentials, "one Authorization header", len(r.Header["Authorization"]))
+	} else if values := r.Header["Authorization"]; len(values) == 1 {
+		if token, refused = bearerToken(values[0]); refused != nil {
+			token = ""
+		}
+	}
+	found := 0
+	if token != "" {
+		found = 1
+	}
+	for i := range c.sources {
+		values, bad := c.sources[i].values(r)
+		if bad && refused == nil {
+			refused = refuseClaim(reasonMalformedAuthorization, "one token", "something else in the "+c.sources[i].In)
+		}
+		if len(values) > 0 {
+			token = values[0]
+			found += len(values)
+		}
+	}
+	switch {
+	case refused != nil:
+		return "", refused
+	case found > 1:
+		return "", refuseClaim(reasonAmbiguousCredentials, "one token", found)
+	default:
+		return token, nil
+	}
+}
+
+// bearerToken returns the token of an Authorization header (RFC 6750 section 2.1), "" when the header has another scheme. The scheme
+// is read in any case (RFC 9110 section 11.1), and only spaces may follow it.
+func bearerToken(header string) (string, *refusal) {
+	const scheme = "bearer"
+	if len(header) < len(scheme) || !strings.EqualFold(header[:len(scheme)], scheme) {
+		return "", nil
+	}
+	rest := header[len(scheme):]
+	if rest != "" && isTokenChar(rest[0]) {
+		return "", nil // another scheme that merely begins so
+	}
+	token := strings.TrimLeft(rest, " ")
+	if len(token) == len(rest) || !isB64Token(token) {
+		return "", refuseClaim(reasonMalformedAuthorization, "Bearer, a space and a token", "something else")
+	}
+	return token, nil
+}
+
+// isTokenChar reports whether c may stand in the name of an authentication scheme (RFC 9110 section 5.6.2).
+func isTokenChar(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0
+}
+
+// isB64Token reports whether text is a b64token (RFC 6750 section 2.1).
+func isB64Token(text string) bool {
+	body := strings.TrimRight(text, "=")
+	for i := range len(body) {
+		if !b64TokenChars[body[i]] {
+			return false
+		}
+	}
+	return body != ""
+}
+
+var b64TokenChars = func() (allowed [256]bool) {
+	for _, c := range []byte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/") {
+		allowed[c] = true
+	}
+	return allowed
+}()
+
+// values returns what the request has at this place; bad tells that something there is no token.
+func (s *TokenSource) values(r *http.Request) (values []string, bad bool) {
+	switch s.In {
+	case inHeader:
+		for _, value := range r.Header[s.Name] {
+			if token, refused := bearerToken(value); refused != nil {
+				bad = true
+			} else if token != "" {
+				value = token
+			}
+			values = append(values, value)
+		}
+	case inCookie:
+		for _, cookie := range r.CookiesNamed(s.Name) {
+			values = append(values, cookie.Value)
+		}
+	case inQuery:
+		values = takeQuery(r, s.Name)
+	}
+	kept := values[:0]
+	for _, value := range values {
+		switch {
+		case value == "":
+		case isB64Token(value):
+			kept = append(kept, value)
+		default:
+			bad = true
+		}
+	}
+	return kept, bad
+}
+
+// takeQuery removes a parameter from the query and returns its values; the rest of the query stays as it was, byte for byte.
+func takeQuery(r *http.Request, name string) []string {
+	var values []string
+	var kept []string
+	for pair := range strings.SplitSeq(r.URL.RawQuery, "&") {
+		key, value, _ := strings.Cut(pair, "=")
+		if decoded, err := url.QueryUnescape(key); err != nil || decoded != name {
+			kept = append(kept, pair)
+			continue
+		}
+		if decoded, err := url.QueryUnescape(value); err == nil {
+			value = decoded
+		}
+		values = append(values, value)
+	}
+	if values == nil {
+		return nil
+	}
+	r.URL.RawQuery = strings.Join(kept, "&")
+	r.RequestURI = r.URL.RequestURI()
+	return values
+}

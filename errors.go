@@ -1,0 +1,205 @@
+package openidconnect
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// Reason says why a request was refused. Reasons are stable: they stand in logs, metrics and answers, and none is ever renamed.
+type Reason string
+
+// Reasons, by what they are about.
+const (
+	// the request
+	reasonNoCredentials          Reason = "no_credentials"
+	reasonMalformedAuthorization Reason = "malformed_authorization"
+	reasonAmbiguousCredentials   Reason = "ambiguous_credentials"
+	reasonTooLarge               Reason = "too_large"
+
+	// the token
+	reasonMalformedToken       Reason = "malformed_token"
+	reasonUnsupportedAlgorithm Reason = "unsupported_algorithm"
+	reasonUnsupportedCritical  Reason = "unsupported_critical"
+	reasonUnknownKey           Reason = "unknown_key"
+	reasonBadSignature         Reason = "bad_signature"
+	reasonWrongIssuer          Reason = "wrong_issuer"
+	reasonWrongAudience        Reason = "wrong_audience"
+	reasonExpired              Reason = "expired"
+	reasonNotYetValid          Reason = "not_yet_valid"
+	reasonMissingClaim         Reason = "missing_claim"
+	reasonWrongTokenType       Reason = "wrong_token_type"
+	reasonInactive             Reason = "inactive"
+	reasonUnbound              Reason = "unbound"
+
+	// rules
+	reasonInsufficientScope Reason = "insufficient_scope"
+	reasonClaimRequired     Reason = "claim_required"
+	reasonClaimDenied       Reason = "claim_denied"
+
+	// the provider
+	reasonDiscoveryFailed          Reason = "discovery_failed"
+	reasonDiscoveryIssuerMismatch  Reason = "discovery_issuer_mismatch"
+	reasonKeysUnavailable          Reason = "keys_unavailable"
+	reasonIntrospectionUnavailable Reason = "introspection_unavailable"
+)
+
+// OAuth error codes (RFC 6750 section 3.1) and our own for answers that have none.
+const (
+	codeLoginRequired     = "login_required"
+	codeInvalidRequest    = "invalid_request"
+	codeInvalidToken      = "invalid_token"
+	codeInsufficientScope = "insufficient_scope"
+	codeAccessDenied      = "access_denied"
+	codeUnavailable       = "temporarily_unavailable"
+)
+
+// answer is what a reason means to the outside. The text is fixed: nothing of a request, token or provider ever gets into it.
+type answer struct {
+	status int
+	code   string
+	text   string
+	// hint tells the operator, in the log, where to look.
+	hint string
+}
+
+// answers is the one table from reasons to what requests get.
+var answers = map[Reason]answer{
+	reasonNoCredentials: {
+		http.StatusUnauthorized, codeLoginRequired, "Authentication is required.",
+		"send an access token as Authorization: Bearer",
+	},
+	reasonMalformedAuthorization: {
+		http.StatusBadRequest, codeInvalidRequest, "The Authorization header is malformed.",
+		"the header must be Bearer, spaces, and one token",
+	},
+	reasonAmbiguousCredentials: {
+		http.StatusBadRequest, codeInvalidRequest, "The request carries more than one credential.",
+		"send one token, in one place",
+	},
+	reasonTooLarge: {
+		http.StatusBadRequest, codeInvalidRequest, "The token is too large.",
+		"have the provider put fewer claims into the token",
+	},
+
+	reasonMalformedToken: {
+		http.StatusUnauthorized, codeInvalidToken, "The token is malformed.",
+		"the client must send a JWT of the provider, or introspection must be possible for opaque tokens",
+	},
+	reasonUnsupportedAlgorithm: {
+		http.StatusUnauthorized, codeInvalidToken, "The token is signed with an algorithm that is not accepted.",
+		"see token_signing_alg_values_expected",
+	},
+	reasonUnsupportedCritical: {
+		http.StatusUnauthorized, codeInvalidToken, "The token uses an extension that is not supported.",
+		"the token's header has crit or b64, which no access token needs",
+	},
+	reasonUnknownKey: {
+		http.StatusUnauthorized, codeInvalidToken, "The token is signed by an unknown key.",
+		"the key is not in the provider's key set; is the token from another provider?",
+	},
+	reasonBadSignature: {
+		http.StatusUnauthorized, codeInvalidToken, "The token's signature is not valid.",
+		"the token was changed on the way, or another key of the same name signed it",
+	},
+	reasonWrongIssuer: {
+		http.StatusUnauthorized, codeInvalidToken, "The token is from another issuer.",
+		"compare expected and got to the letter, a final slash included; see issuer, valid_issuers and tenants",
+	},
+	reasonWrongAudience: {
+		http.StatusUnauthorized, codeInvalidToken, "The token is for another audience.",
+		"name the audience of your tokens with audience, or have the provider put yours into them",
+	},
+	reasonExpired: {
+		http.StatusUnauthorized, codeInvalidToken, "The token has expired.",
+		"the client must get a new token; if it is new, compare the clocks of this machine and the provider",
+	},
+	reasonNotYetValid: {
+		http.StatusUnauthorized, codeInvalidToken, "The token is not valid yet.",
+		"compare the clocks of this machine and the provider; see clock_skew",
+	},
+	reasonMissingClaim: {
+		http.StatusUnauthorized, codeInvalidToken, "The token lacks a required claim.",
+		"have the provider put the claim into its access tokens",
+	},
+	reasonWrongTokenType: {
+		http.StatusUnauthorized, codeInvalidToken, "The token is not an access token.",
+		"the client must send its access token, not an ID, refresh or logout token",
+	},
+	reasonInactive: {
+		http.StatusUnauthorized, codeInvalidToken, "The token is not active.",
+		"the provider says that the token is unknown, revoked or expired",
+	},
+	reasonUnbound: {
+		http.StatusUnauthorized, codeInvalidToken, "The token is bound to a key that the request does not prove.",
+		"the token has a cnf claim; see mtls_bound",
+	},
+
+	reasonInsufficientScope: {
+		http.StatusForbidden, codeInsufficientScope, "The token lacks a required scope.",
+		"the client must ask the provider for the scopes in required_scopes",
+	},
+	reasonClaimRequired: {
+		http.StatusForbidden, codeAccessDenied, "Access is denied by a rule of this site.",
+		"see required_claim and username_claim",
+	},
+	reasonClaimDenied: {
+		http.StatusForbidden, codeAccessDenied, "Access is denied by a rule of this site.",
+		"see denied_claim",
+	},
+
+	reasonDiscoveryFailed: {
+		http.StatusServiceUnavailable, codeUnavailable, "The identity provider cannot be reached.",
+		"open the discovery URL from this machine",
+	},
+	reasonDiscoveryIssuerMismatch: {
+		http.StatusServiceUnavailable, codeUnavailable, "The identity provider is not set up correctly.",
+		"write the issuer exactly as the provider's metadata states it",
+	},
+	reasonKeysUnavailable: {
+		http.StatusServiceUnavailable, codeUnavailable, "The identity provider cannot be reached.",
+		"open the provider's jwks_uri from this machine",
+	},
+	reasonIntrospectionUnavailable: {
+		http.StatusServiceUnavailable, codeUnavailable, "The identity provider cannot be reached.",
+		"check introspection_endpoint, client_id and client_secret",
+	},
+}
+
+// refusal is the decision not to let a request through. expected and got are for the log; they may hold claim values, never a
+// token or a secret.
+type refusal struct {
+	reason   Reason
+	expected string
+	got      string
+	cause    error
+
+	retryAfter time.Duration // with status 503
+	scope      string        // with insufficient_scope: what is needed
+}
+
+func refuse(reason Reason) *refusal { return &refusal{reason: reason} }
+
+func refuseClaim(reason Reason, expected, got any) *refusal {
+	return &refusal{reason: reason, expected: logText(expected), got: logText(got)}
+}
+
+func (r *refusal) answer() answer { return answers[r.reason] }
+
+// maxLogText bounds what of a token gets into a log line.
+const maxLogText = 200
+
+func logText(value any) string {
+	text := fmt.Sprint(value)
+	if list, ok := value.([]string); ok {
+		text = strings.Join(list, " ")
+	}
+	if value == nil {
+		text = "nothing"
+	}
+	if len(text) > maxLogText {
+		text = strings.ToValidUTF8(text[:maxLogText], "") + "…"
+	}
+	return text
+}

@@ -1,0 +1,238 @@
+package openidconnect
+
+import (
+	"encoding/base64"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+
+	"go.uber.org/zap"
+)
+
+// The headers that this module may set and removes from every request, whether they are switched on or not.
+const (
+	headerUserinfo     = "X-Userinfo"
+	headerAccessToken  = "X-Access-Token"
+	headerIDToken      = "X-Id-Token"
+	headerRawIDToken   = "X-Raw-Id-Token"
+	headerRefreshToken = "X-Refresh-Token"
+)
+
+var tokenHeaders = []string{headerUserinfo, headerAccessToken, headerIDToken, headerRawIDToken, headerRefreshToken}
+
+// maxHeaderValue bounds one identity header (bytes); a larger value is left out with a warning, as upstreams refuse the whole
+// request otherwise.
+const maxHeaderValue = 16 << 10
+
+// identity is who a request is from, as one handler sees it: immutable, and shared by all requests with the same token.
+type identity struct {
+	method string // "bearer"
+	issuer string
+	user   string
+	claims map[string]any
+
+	headers []identityHeader
+}
+
+type identityHeader struct{ name, value string }
+
+// claimHeader is a compiled claim_header.
+type claimHeader struct {
+	name   string
+	path   claimPath
+	asJSON bool
+}
+
+// identityHeaders says which headers an upstream gets, and keeps everybody else from setting them.
+type identityHeaders struct {
+	userinfo              bool
+	accessToken           bool
+	accessTokenAuthorizes bool // in Authorization instead of X-Access-Token
+	stripAuthorization    bool
+	claims                []claimHeader
+
+	protected map[string]struct{} // folded names of all headers that could be set
+	lengths   uint64              // bit n: a protected name is n bytes long
+}
+
+// protect compiles the set of names to be removed from requests.
+func (h *identityHeaders) protect() {
+	names := slices.Clone(tokenHeaders)
+	for _, claim := range h.claims {
+		names = append(names, claim.name)
+	}
+	h.protected = make(map[string]struct{}, len(names))
+	for _, name := range names {
+		h.protected[foldHeaderName(name)] = struct{}{}
+		h.lengths |= 1 << min(len(name), 63)
+	}
+}
+
+// foldHeaderName maps all spellings of a header that some upstream may take for the same to one: case, and "_" or "." for "-", which
+// CGI-like interfaces do not tell apart.
+func foldHeaderName(name string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'A' && r <= 'Z':
+			return r + 'a' - 'A'
+		case r >= 'a' && r <= 'z', r >= '0' && r <= '9':
+			return r
+		default:
+			return '-'
+		}
+	}, name)
+}
+
+func (h *identityHeaders) isProtected(name string) bool {
+	if h.lengths&(1<<min(len(name), 63)) == 0 {
+		return false // no name of this length, in any spelling
+	}
+	_, ok := h.protected[foldHeaderName(name)]
+	return ok
+}
+
+// strip removes from the request whatever could be taken for ours: the headers in all their spellings, their names in Connection,
+// which would make a proxy delete what we set, and the trailers, which arrive after the body.
+func (h *identityHeaders) strip(r *http.Request) {
+	for name := range r.Header {
+		if h.isProtected(name) {
+			delete(r.Header, name)
+		}
+	}
+	if len(r.Header["Connection"]) > 0 {
+		h.stripConnection(r.Header)
+	}
+	if h.mayHaveTrailers(r) {
+		h.stripTrailers(r)
+		r.Body = &trailerStripper{ReadCloser: r.Body, request: r, headers: h}
+	}
+}
+
+func (h *identityHeaders) stripConnection(header http.Header) {
+	var kept []string
+	changed := false
+	for _, line := range header["Connection"] {
+		for name := range strings.SplitSeq(line, ",") {
+			name = strings.TrimSpace(name)
+			switch {
+			case name == "":
+			case h.isProtected(name), strings.EqualFold(name, "Authorization"), strings.EqualFold(name, "Cookie"):
+				changed = true
+			default:
+				kept = append(kept, name)
+			}
+		}
+	}
+	switch {
+	case !changed:
+	case len(kept) == 0:
+		delete(header, "Connection")
+	default:
+		header["Connection"] = []string{strings.Join(kept, ", ")}
+	}
+}
+
+func (h *identityHeaders) mayHaveTrailers(r *http.Request) bool {
+	return r.Body != nil && r.Body != http.NoBody && (len(r.Trailer) > 0 || r.ContentLength < 0)
+}
+
+func (h *identityHeaders) stripTrailers(r *http.Request) {
+	for name := range r.Trailer {
+		if h.isProtected(name) {
+			delete(r.Trailer, name)
+		}
+	}
+}
+
+// trailerStripper removes protected trailers in the very Read that makes them visible, before anybody copies them.
+type trailerStripper struct {
+	io.ReadCloser
+	request *http.Request
+	headers *identityHeaders
+}
+
+func (b *trailerStripper) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil {
+		b.headers.stripTrailers(b.request)
+	}
+	return n, err
+}
+
+// identify makes the identity that this handler sees in a token.
+func (rt *runtime) identify(token *verifiedToken) (*identity, *refusal) {
+	user, refused := rt.userOf(token)
+	if refused != nil {
+		return nil, refused
+	}
+	id := &identity{method: methodBearer, issuer: rt.issuerOf(token), user: user, claims: token.claims}
+	if rt.headers.userinfo {
+		rt.addHeader(id, headerUserinfo, base64.StdEncoding.EncodeToString([]byte(token.payload)))
+	}
+	for _, header := range rt.headers.claims {
+		value, ok := header.path.find(token.claims)
+		switch {
+		case !ok:
+		case header.asJSON:
+			rt.addHeader(id, header.name, jsonText(value))
+		default:
+			rt.addHeader(id, header.name, headerText(value))
+		}
+	}
+	return id, nil
+}
+
+func (rt *runtime) addHeader(id *identity, name, value string) {
+	if len(value) > maxHeaderValue {
+		rt.logger.Warn("identity header left out, too large for upstreams",
+			zap.String("header", name), zap.Int("bytes", len(value)), zap.Int("limit", maxHeaderValue))
+		return
+	}
+	id.headers = append(id.headers, identityHeader{name: name, value: value})
+}
+
+// userOf returns what identifies the user. A token without it is genuine but says nothing about who sends it, so it opens nothing.
+func (rt *runtime) userOf(token *verifiedToken) (string, *refusal) {
+	value, ok := rt.usernameClaim.find(token.claims)
+	if _, present := token.claims[rt.usernameClaim.text]; !present && token.introspected && rt.usernameClaim.text == "sub" {
+		// RFC 7662 leaves sub out for tokens without a user; then the client is who it is from
+		value, ok = token.claims["client_id"]
+	}
+	user, scalar := scalarText(value)
+	if !ok || !scalar || strings.TrimSpace(user) == "" {
+		return "", refuseClaim(reasonClaimRequired, rt.usernameClaim.text+" (who the token is from)",
+			"the claims "+strings.Join(memberNames(token.claims), " "))
+	}
+	return user, nil
+}
+
+func (rt *runtime) issuerOf(token *verifiedToken) string {
+	if issuer, ok := token.claims["iss"].(string); ok {
+		return issuer
+	}
+	if rt.policy.issuer != "" {
+		return rt.policy.issuer
+	}
+	if metadata := rt.provider.KnownMetadata(); metadata != nil {
+		return metadata.Issuer
+	}
+	return ""
+}
+
+// set writes the identity to a request that has been stripped before. The slices are the request's own: later directives may edit
+// them in place.
+func (h *identityHeaders) set(r *http.Request, id *identity, token string) {
+	for i := range id.headers {
+		r.Header[id.headers[i].name] = []string{id.headers[i].value}
+	}
+	if h.stripAuthorization {
+		delete(r.Header, "Authorization")
+	}
+	switch {
+	case h.accessToken && h.accessTokenAuthorizes:
+		r.Header["Authorization"] = []string{"Bearer " + token}
+	case h.accessToken:
+		r.Header[headerAccessToken] = []string{token}
+	}
+}

@@ -1,0 +1,157 @@
+package provider
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	// maxBody bounds any answer of the provider (bytes).
+	maxBody = 1 << 20
+	// maxConcurrentCalls bounds the calls under way that strangers can cause; the excess is turned away at once.
+	maxConcurrentCalls = 256
+	// maxRetryAfter bounds what we believe of a Retry-After header.
+	maxRetryAfter = time.Minute
+)
+
+// callError is a failed call: no answer, or one with a status that is not wanted. Its text is for logs and holds no body.
+type callError struct {
+	endpoint   string
+	status     int // 0 without an answer
+	retryAfter time.Duration
+	cause      error
+}
+
+func (e *callError) Error() string {
+	if e.status != 0 {
+		return fmt.Sprintf("the %s endpoint answered with status %d", e.endpoint, e.status)
+	}
+	return fmt.Sprintf("calling the %s endpoint: %v", e.endpoint, e.cause)
+}
+
+func (e *callError) Unwrap() error { return e.cause }
+
+// retryAfter returns what the provider asked for in a Retry-After header.
+func retryAfter(err error) (time.Duration, bool) {
+	if call, ok := errors.AsType[*callError](err); ok && call.retryAfter > 0 {
+		return call.retryAfter, true
+	}
+	return 0, false
+}
+
+// newClient makes the one client of a provider. It follows no redirect: a credential, a token or our trust in the answer would
+// follow along.
+func newClient(config Config) *http.Client {
+	proxy := config.Proxy
+	if proxy == nil {
+		proxy = http.ProxyFromEnvironment
+	}
+	return &http.Client{
+		Transport: &http.Transport{
+			Proxy: proxy,
+			TLSClientConfig: &tls.Config{
+				MinVersion:         tls.VersionTLS12,
+				RootCAs:            config.RootCAs,
+				Certificates:       config.Certificates,
+				InsecureSkipVerify: config.InsecureSkipVerify, //nolint:gosec // an option for development that warns at every load
+			},
+			ForceAttemptHTTP2:      true,
+			MaxIdleConnsPerHost:    32,
+			IdleConnTimeout:        90 * time.Second,
+			TLSHandshakeTimeout:    config.Timeout,
+			ResponseHeaderTimeout:  config.Timeout,
+			MaxResponseHeaderBytes: 64 << 10,
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// call is one request to the provider.
+type call struct {
+	endpoint string // name in metrics and errors
+	url      string
+	form     url.Values // nil: GET
+	header   http.Header
+}
+
+// do makes one call within the configured timeout and returns status, header and body; a body over the cap is an error.
+func (p *Provider) do(ctx context.Context, c call) (status int, header http.Header, body []byte, err error) {
+	ctx, cancel := context.WithTimeout(ctx, p.config.Timeout)
+	defer cancel()
+	start := time.Now()
+	defer func() {
+		took := time.Since(start)
+		p.observe(func(o Observer) { o.Called(c.endpoint, status, took) })
+	}()
+	method, content := http.MethodGet, io.Reader(nil)
+	if c.form != nil {
+		method, content = http.MethodPost, strings.NewReader(c.form.Encode())
+	}
+	request, err := http.NewRequestWithContext(ctx, method, c.url, content)
+	if err != nil {
+		return 0, nil, nil, &callError{endpoint: c.endpoint, cause: errors.New("the URL is not valid")}
+	}
+	for name, values := range c.header {
+		request.Header[name] = values
+	}
+	if c.form != nil {
+		request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	request.Header.Set("Accept", "application/json")
+	request.Header.Set("User-Agent", p.config.UserAgent)
+	response, err := p.client.Do(request)
+	if err != nil {
+		return 0, nil, nil, &callError{endpoint: c.endpoint, cause: err}
+	}
+	defer response.Body.Close()
+	body, err = io.ReadAll(io.LimitReader(response.Body, maxBody+1))
+	if err != nil {
+		return 0, nil, nil, &callError{endpoint: c.endpoint, cause: err}
+	}
+	if len(body) > maxBody {
+		return response.StatusCode, nil, nil, &callError{endpoint: c.endpoint, cause: errors.New("the answer is larger than 1 MiB")}
+	}
+	return response.StatusCode, response.Header, body, nil
+}
+
+// get fetches a document that must come with status 200.
+func (p *Provider) get(ctx context.Context, endpoint, address string) (http.Header, []byte, error) {
+	status, header, body, err := p.do(ctx, call{endpoint: endpoint, url: address})
+	if err != nil {
+		return nil, nil, err
+	}
+	if status != http.StatusOK {
+		return nil, nil, statusError(endpoint, status, header, p.now())
+	}
+	return header, body, nil
+}
+
+func statusError(endpoint string, status int, header http.Header, now time.Time) error {
+	e := &callError{endpoint: endpoint, status: status}
+	if status == http.StatusTooManyRequests || status >= http.StatusInternalServerError {
+		e.retryAfter = parseRetryAfter(header.Get("Retry-After"), now)
+	}
+	return e
+}
+
+// parseRetryAfter reads both forms of the header (RFC 9110 section 10.2.3), bounded; 0 when there is none.
+func parseRetryAfter(value string, now time.Time) time.Duration {
+	if value == "" {
+		return 0
+	}
+	if seconds, err := strconv.Atoi(value); err == nil {
+		return min(max(time.Duration(seconds), 0), maxRetryAfter/time.Second) * time.Second
+	}
+	if date, err := http.ParseTime(value); err == nil {
+		return min(max(date.Sub(now), 0), maxRetryAfter)
+	}
+	return 0
+}

@@ -1,0 +1,81 @@
+package provider
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/url"
+	"time"
+
+	"github.com/caddy-openid-connect/caddy-openid-connect/internal/jose"
+)
+
+// Client authentication methods (RFC 7591 section 2, RFC 8705 section 2).
+const (
+	ClientSecretBasic       = "client_secret_basic"
+	ClientSecretPost        = "client_secret_post"
+	ClientSecretJWT         = "client_secret_jwt"
+	PrivateKeyJWT           = "private_key_jwt"
+	TLSClientAuth           = "tls_client_auth"
+	SelfSignedTLSClientAuth = "self_signed_tls_client_auth"
+)
+
+// clientAssertionType is the grammar's name for a JWT that authenticates a client (RFC 7523 section 2.2).
+const clientAssertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+
+// ClientAuthentication is how we prove to the provider who we are. Exactly one method is used, the configured one; another is
+// never tried when it fails.
+type ClientAuthentication struct {
+	Method       string
+	ClientID     string
+	ClientSecret string
+	// Signer makes client assertions, for the two jwt methods.
+	Signer *jose.Signer
+	// AssertionAudience is the aud of assertions; empty means the issuer.
+	AssertionAudience string
+	// AssertionLifetime is how long an assertion is valid.
+	AssertionLifetime time.Duration
+}
+
+// apply adds the client's authentication to a call.
+func (a *ClientAuthentication) apply(c *call, metadata *Metadata, now time.Time) error {
+	switch a.Method {
+	case ClientSecretBasic:
+		// form-encoded before base64 (RFC 6749 section 2.3.1), or a colon or percent sign in the secret would change it
+		userinfo := url.QueryEscape(a.ClientID) + ":" + url.QueryEscape(a.ClientSecret)
+		c.header.Set("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(userinfo)))
+	case ClientSecretPost:
+		c.form.Set("client_id", a.ClientID)
+		c.form.Set("client_secret", a.ClientSecret)
+	case TLSClientAuth, SelfSignedTLSClientAuth:
+		c.form.Set("client_id", a.ClientID)
+	case ClientSecretJWT, PrivateKeyJWT:
+		assertion, err := a.assertion(metadata.Issuer, now)
+		if err != nil {
+			return fmt.Errorf("making a client assertion: %w", err)
+		}
+		c.form.Set("client_id", a.ClientID)
+		c.form.Set("client_assertion_type", clientAssertionType)
+		c.form.Set("client_assertion", assertion)
+	default:
+		return errors.New("no client authentication is configured")
+	}
+	return nil
+}
+
+// assertion makes a fresh one for each call (RFC 7523 section 3), with the issuer as its one audience.
+func (a *ClientAuthentication) assertion(issuer string, now time.Time) (string, error) {
+	audience := a.AssertionAudience
+	if audience == "" {
+		audience = issuer
+	}
+	return a.Signer.Sign("JWT", map[string]any{
+		"iss": a.ClientID,
+		"sub": a.ClientID,
+		"aud": audience,
+		"jti": rand.Text(),
+		"iat": now.Unix(),
+		"exp": now.Add(a.AssertionLifetime).Unix(),
+	})
+}

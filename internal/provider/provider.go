@@ -1,0 +1,396 @@
+// Package provider is everything that talks to the identity provider: its metadata, its keys, token introspection, the client's
+// authentication there, and the one HTTP client that carries it all.
+//
+// A [Provider] is shared by every handler that talks to the same provider in the same way, and outlives configuration reloads. It
+// fetches nothing until it is asked to or warmed up, keeps what it has while the provider is down, and recovers by itself.
+package provider
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/caddy-openid-connect/caddy-openid-connect/internal/jose"
+)
+
+// Errors that tell the caller what could not be had. The detail they are wrapped in is for logs.
+var (
+	ErrDiscovery      = errors.New("discovery failed")
+	ErrIssuerMismatch = errors.New("the metadata is of another issuer")
+	ErrKeys           = errors.New("no keys")
+	ErrIntrospection  = errors.New("introspection failed")
+)
+
+const (
+	// metadataLifetime is how old discovered metadata gets before a scheduled renewal fetches it again.
+	metadataLifetime = time.Hour
+	// forcedInterval is the least time between two fetches of the keys that tokens with unknown keys have caused.
+	forcedInterval = 30 * time.Second
+	// Bounds of the pause after a failed fetch; it doubles from one to the other.
+	minPause = 500 * time.Millisecond
+	maxPause = 15 * time.Second
+	// Bounds of the age at which keys are fetched again.
+	MinKeysLifetime = time.Minute
+	MaxKeysLifetime = 24 * time.Hour
+)
+
+// Observer is told what goes on with the provider, for metrics and logs. Its methods must not block.
+type Observer interface {
+	// Called is told of each call: the endpoint, the HTTP status (0 without an answer) and the time taken.
+	Called(endpoint string, status int, took time.Duration)
+	// Up is told when metadata and keys were fetched, and when that failed; changed is set when it was otherwise before.
+	Up(up, changed bool, err error)
+	// KeySkipped is told of a key in the provider's set that cannot be used, once for each newly published set.
+	KeySkipped(index int, reason error)
+}
+
+// Provider is a client of one identity provider. It is safe for concurrent use.
+type Provider struct {
+	config Config
+	client *http.Client
+	now    func() time.Time
+	calls  chan struct{} // bounds the calls that strangers can cause
+
+	background context.Context // of work that no single request owns; ends at Close
+	cancel     context.CancelFunc
+
+	state atomic.Pointer[state]
+
+	mu        sync.Mutex
+	all       flight // metadata and keys
+	forced    flight // keys, because of an unknown one
+	observers []observation
+	closed    bool
+	timer     *time.Timer
+	failures  int
+	retryAt   time.Time // no fetch that a request caused starts before this
+	lastError error
+	lastFetch time.Time
+	forcedAt  time.Time
+	down      bool
+	warnedOf  [sha256.Size]byte // digest of the key set whose unusable keys were reported
+}
+
+// state is what is known of the provider, replaced as a whole.
+type state struct {
+	metadata   *Metadata
+	fetchedAt  time.Time // of the metadata
+	keys       *jose.KeySet
+	keysDigest [sha256.Size]byte // of the document that keys came from
+}
+
+type observation struct {
+	key      any
+	observer Observer
+	count    int
+}
+
+// New makes a provider. It does not open a connection.
+func New(config Config) *Provider {
+	p := &Provider{
+		config: config,
+		client: newClient(config),
+		now:    time.Now,
+		calls:  make(chan struct{}, maxConcurrentCalls),
+	}
+	p.background, p.cancel = context.WithCancel(context.Background())
+	known := &state{keys: config.StaticKeys}
+	if !config.discovers() {
+		known.metadata = config.metadata()
+	}
+	p.state.Store(known)
+	return p
+}
+
+// Observe adds an observer; calls of the same key share one. The returned function removes it.
+func (p *Provider) Observe(key any, observer Observer) (stop func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	i := slices.IndexFunc(p.observers, func(o observation) bool { return o.key == key })
+	if i < 0 {
+		p.observers = append(p.observers, observation{key: key, observer: observer, count: 1})
+		if !p.lastFetch.IsZero() {
+			observer.Up(!p.down, false, nil)
+		}
+	} else {
+		p.observers[i].count++
+	}
+	return sync.OnceFunc(func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		i := slices.IndexFunc(p.observers, func(o observation) bool { return o.key == key })
+		if p.observers[i].count--; p.observers[i].count == 0 {
+			p.observers = slices.Delete(slices.Clone(p.observers), i, i+1)
+		}
+	})
+}
+
+func (p *Provider) observe(f func(Observer)) {
+	p.mu.Lock()
+	observers := p.observers
+	p.mu.Unlock()
+	for _, o := range observers {
+		f(o.observer)
+	}
+}
+
+// Warm fetches metadata and keys in the background unless they are known. It returns at once.
+func (p *Provider) Warm() {
+	if !p.complete(p.state.Load()) {
+		p.renew()
+	}
+}
+
+// Close ends background work and idle connections. What is known stays readable.
+func (p *Provider) Close() {
+	p.mu.Lock()
+	p.closed = true
+	if p.timer != nil {
+		p.timer.Stop()
+	}
+	p.mu.Unlock()
+	p.cancel()
+	p.client.CloseIdleConnections()
+}
+
+// complete reports whether s holds all that this provider can be asked for.
+func (p *Provider) complete(s *state) bool {
+	return s.metadata != nil && (s.keys != nil || s.metadata.JWKSURI == "")
+}
+
+// Metadata returns the provider's metadata, waiting for the first discovery. Errors wrap ErrDiscovery or ErrIssuerMismatch.
+func (p *Provider) Metadata(ctx context.Context) (*Metadata, error) {
+	s, err := p.await(ctx, func(s *state) bool { return s.metadata != nil })
+	if err != nil {
+		return nil, err
+	}
+	return s.metadata, nil
+}
+
+// KnownMetadata returns the metadata if it is there already, else nil.
+func (p *Provider) KnownMetadata() *Metadata { return p.state.Load().metadata }
+
+// Keys returns the provider's keys, waiting for the first fetch. Errors wrap ErrKeys or what stopped discovery before it.
+func (p *Provider) Keys(ctx context.Context) (*jose.KeySet, error) {
+	s, err := p.await(ctx, func(s *state) bool { return s.keys != nil })
+	if err != nil {
+		return nil, err
+	}
+	return s.keys, nil
+}
+
+// KnownKeys returns the keys if they are there already, else nil.
+func (p *Provider) KnownKeys() *jose.KeySet { return p.state.Load().keys }
+
+// RenewKeys fetches the keys again because a token names one that is not in known, at most every 30 seconds for the whole
+// provider; callers share one fetch. It returns the keys there are afterwards, which are the old ones when the fetch failed or was
+// not allowed.
+func (p *Provider) RenewKeys(ctx context.Context, known *jose.KeySet) *jose.KeySet {
+	if p.config.StaticKeys != nil {
+		return known
+	}
+	if current := p.state.Load().keys; current != known {
+		return current // somebody was faster
+	}
+	p.mu.Lock()
+	now := p.now()
+	if p.forced.done == nil && (p.forcedAt.IsZero() || now.Sub(p.forcedAt) >= forcedInterval) {
+		// counted before the fetch, so that a slow or failing provider is not asked more often
+		p.forcedAt = now
+		p.start(&p.forced, p.fetchKeys)
+	}
+	done := p.forced.done
+	p.mu.Unlock()
+	if done != nil {
+		select {
+		case <-done:
+		case <-ctx.Done():
+		}
+	}
+	return p.state.Load().keys
+}
+
+// RetryAfter is how long a caller should wait before it asks again.
+func (p *Provider) RetryAfter() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return max(p.retryAt.Sub(p.now()), time.Second)
+}
+
+// await returns the state as soon as ready accepts it. After a failure it does not ask the provider again before the pause is over.
+func (p *Provider) await(ctx context.Context, ready func(*state) bool) (*state, error) {
+	if s := p.state.Load(); ready(s) {
+		return s, nil
+	}
+	p.mu.Lock()
+	if p.all.done == nil && !p.now().Before(p.retryAt) {
+		p.start(&p.all, p.fetchAll)
+	}
+	done := p.all.done
+	p.mu.Unlock()
+	if done != nil {
+		select {
+		case <-done:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w: %w", ErrDiscovery, ctx.Err())
+		}
+	}
+	if s := p.state.Load(); ready(s) {
+		return s, nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.lastError != nil {
+		return nil, p.lastError
+	}
+	return nil, fmt.Errorf("%w: the metadata names no jwks_uri", ErrKeys)
+}
+
+// flight is a fetch under way, for all that wait for it; done is nil while there is none.
+type flight struct{ done chan struct{} }
+
+// start runs f free of any single request's cancellation. The caller holds the lock and has seen that no such flight is under way.
+func (p *Provider) start(fl *flight, f func(context.Context) error) {
+	if p.closed {
+		return
+	}
+	done := make(chan struct{})
+	fl.done = done
+	go func() {
+		defer func() {
+			if r := recover(); r != nil {
+				p.plan(p.failed(fmt.Errorf("%w: panic: %v", ErrDiscovery, r)))
+			}
+			p.mu.Lock()
+			fl.done = nil
+			p.mu.Unlock()
+			close(done)
+		}()
+		if err := f(p.background); err != nil {
+			p.plan(p.failed(err))
+		}
+	}()
+}
+
+// renew is what the timer and Warm call: a fetch without anybody waiting.
+func (p *Provider) renew() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.all.done == nil {
+		p.start(&p.all, p.fetchAll)
+	}
+}
+
+// fetchAll brings metadata and keys up to date.
+func (p *Provider) fetchAll(ctx context.Context) error {
+	if err := p.fetchMetadata(ctx); err != nil {
+		return err
+	}
+	if p.config.StaticKeys != nil || p.state.Load().metadata.JWKSURI == "" {
+		p.succeeded(metadataLifetime)
+		return nil
+	}
+	return p.fetchKeys(ctx)
+}
+
+// fetchMetadata runs discovery unless what is known is young enough.
+func (p *Provider) fetchMetadata(ctx context.Context) error {
+	if !p.config.discovers() {
+		return nil
+	}
+	if s := p.state.Load(); s.metadata != nil && p.now().Sub(s.fetchedAt) < metadataLifetime {
+		return nil
+	}
+	metadata, err := p.discover(ctx)
+	if err != nil {
+		return err
+	}
+	p.update(func(s *state) { s.metadata, s.fetchedAt = metadata, p.now() })
+	return nil
+}
+
+// update replaces the state; fetches of metadata and forced fetches of keys may overlap.
+func (p *Provider) update(change func(*state)) {
+	for {
+		before := p.state.Load()
+		after := *before
+		change(&after)
+		if p.state.CompareAndSwap(before, &after) {
+			return
+		}
+	}
+}
+
+// succeeded ends any pause and plans the next fetch.
+func (p *Provider) succeeded(lifetime time.Duration) {
+	p.mu.Lock()
+	changed := p.down || p.lastFetch.IsZero()
+	p.down, p.failures, p.lastError, p.retryAt = false, 0, nil, time.Time{}
+	p.lastFetch = p.now()
+	p.mu.Unlock()
+	p.observe(func(o Observer) { o.Up(true, changed, nil) })
+	p.plan(lifetime)
+}
+
+// failed records a failure and returns the pause that it causes.
+func (p *Provider) failed(err error) time.Duration {
+	p.mu.Lock()
+	changed := !p.down
+	p.down, p.lastError = true, err
+	p.lastFetch = p.now()
+	pause := pauseAfter(p.failures)
+	p.failures++
+	if after, ok := retryAfter(err); ok {
+		pause = max(pause, after)
+	}
+	p.retryAt = p.lastFetch.Add(pause)
+	p.mu.Unlock()
+	p.observe(func(o Observer) { o.Up(false, changed, err) })
+	return pause
+}
+
+// pauseAfter doubles with each failure, with jitter, so that many instances do not return to a provider at the same instant.
+func pauseAfter(failures int) time.Duration {
+	pause := min(minPause<<min(failures, 10), maxPause)
+	return pause + rand.N(pause/4)
+}
+
+// plan sets the one timer of this provider.
+func (p *Provider) plan(after time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return
+	}
+	if p.timer != nil {
+		p.timer.Stop()
+	}
+	p.timer = time.AfterFunc(after, p.renew)
+}
+
+// Status is what an operator may want to know of a provider.
+type Status struct {
+	Up        bool
+	Keys      int
+	LastFetch time.Time
+	LastError error
+}
+
+// Status returns the state of the provider at this moment.
+func (p *Provider) Status() Status {
+	s := p.state.Load()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	status := Status{Up: !p.down && p.complete(s), LastFetch: p.lastFetch, LastError: p.lastError}
+	if s.keys != nil {
+		status.Keys = s.keys.Len()
+	}
+	return status
+}

@@ -1,0 +1,163 @@
+package openidconnect
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+
+	"github.com/caddy-openid-connect/caddy-openid-connect/internal/jose"
+	"github.com/caddy-openid-connect/caddy-openid-connect/internal/provider"
+)
+
+const (
+	// maxIntrospectionAge bounds how long an answer is believed when nothing shorter is configured.
+	maxIntrospectionAge = 5 * time.Minute
+	// unknownExpiryAge bounds it for answers that do not say when the token expires.
+	unknownExpiryAge = time.Minute
+)
+
+// introspection is what handlers share that ask the provider in the name of the same client: who asks, the answers, and the calls
+// under way.
+type introspection struct {
+	introspector *provider.Introspector
+	answers      *tokenCache
+	flight       singleflight.Group
+}
+
+// introspectionPolicy is what one handler wants of introspection (RFC 7662).
+type introspectionPolicy struct {
+	mode        string
+	configured  bool // a client is there to ask as
+	shared      *introspection
+	interval    *Duration // upper bound for believing an answer
+	expiryClaim string
+	headers     []string // of the request, to send along
+}
+
+// When tokens are introspected.
+const (
+	introspectionAuto   = "auto"
+	introspectionAlways = "always"
+	introspectionOff    = "off"
+)
+
+// wants reports whether this token is for introspection rather than for a look at its signature.
+func (p *introspectionPolicy) wants(raw string) bool {
+	switch p.mode {
+	case introspectionAlways:
+		return true
+	case introspectionOff:
+		return false
+	default:
+		return p.configured && !jose.LooksLikeJWT(raw)
+	}
+}
+
+// key identifies an answer: the token, the headers that were sent along, and what bounds its life.
+func (p *introspectionPolicy) key(digest tokenDigest, r *http.Request) (tokenDigest, http.Header) {
+	if len(p.headers) == 0 && p.interval == nil && p.expiryClaim == "exp" {
+		return digest, nil
+	}
+	hash := sha256.New()
+	hash.Write(digest[:])
+	fmt.Fprintf(hash, "%d %s", p.interval.or(-1), p.expiryClaim)
+	header := make(http.Header, len(p.headers))
+	for _, name := range p.headers {
+		if values := r.Header[name]; len(values) > 0 {
+			header[name] = values
+			fmt.Fprintf(hash, "\n%q %q", name, values)
+		}
+	}
+	return tokenDigest(hash.Sum(nil)), header
+}
+
+// introspect asks the provider about a token, or takes an answer that it gave not long ago.
+func (rt *runtime) introspect(ctx context.Context, raw string, digest tokenDigest, r *http.Request, now time.Time) (*verifiedToken, *refusal) {
+	metadata, err := rt.provider.Metadata(ctx)
+	if err != nil {
+		return nil, rt.providerRefusal(err)
+	}
+	if metadata.Introspection == "" && rt.introspection.mode == introspectionAuto {
+		return nil, refuseClaim(reasonMalformedToken, "a JWT, as the provider has no introspection_endpoint", "an opaque token")
+	}
+	shared := rt.introspection.shared
+	key, header := rt.introspection.key(digest, r)
+	if token := shared.answers.get(key, now); token != nil {
+		return token, nil
+	}
+	// One call for all that bring the same token; nobody's disconnect cancels it for the others.
+	done := shared.flight.DoChan(string(key[:]), func() (any, error) {
+		claims, text, err := shared.introspector.Introspect(context.WithoutCancel(ctx), raw, header)
+		if err != nil {
+			return nil, err
+		}
+		token, refused := rt.readAnswer(claims, text)
+		if refused != nil {
+			return refused, nil
+		}
+		if now := rt.now(); now.Before(token.cachedUntil) {
+			shared.answers.put(key, token)
+		}
+		return token, nil
+	})
+	select {
+	case result := <-done:
+		if result.Err != nil {
+			return nil, rt.providerRefusal(result.Err)
+		}
+		if refused, ok := result.Val.(*refusal); ok {
+			return nil, refused
+		}
+		return result.Val.(*verifiedToken), nil
+	case <-ctx.Done():
+		return nil, rt.providerRefusal(fmt.Errorf("%w: %w", provider.ErrIntrospection, ctx.Err()))
+	}
+}
+
+// readAnswer makes a token of an introspection answer. Only active with the boolean true makes one.
+func (rt *runtime) readAnswer(claims map[string]any, text string) (*verifiedToken, *refusal) {
+	if active, ok := claims["active"].(bool); !ok || !active {
+		return nil, refuseClaim(reasonInactive, "active true", claims["active"])
+	}
+	if kind, ok := claims["token_type"]; ok {
+		name, _ := kind.(string)
+		switch {
+		case strings.EqualFold(name, "Bearer"), strings.EqualFold(name, "access_token"):
+		case strings.EqualFold(name, "DPoP"):
+			return nil, refuseClaim(reasonUnbound, "token_type Bearer", name)
+		default:
+			return nil, refuseClaim(reasonWrongTokenType, "token_type Bearer", kind)
+		}
+	}
+	token := &verifiedToken{claims: claims, payload: text, introspected: true}
+	var err error
+	if token.expiry, err = jose.Date(claims, "exp"); err == nil {
+		if token.notBefore, err = jose.Date(claims, "nbf"); err == nil {
+			token.issuedAt, err = jose.Date(claims, "iat")
+		}
+	}
+	if err != nil {
+		return nil, refusalOfGate(err)
+	}
+	bound := token.expiry
+	if name := rt.introspection.expiryClaim; name != "exp" {
+		if bound, err = jose.Date(claims, name); err != nil {
+			return nil, refusalOfGate(err)
+		}
+	}
+	now := rt.now()
+	age := rt.introspection.interval.or(maxIntrospectionAge)
+	if bound.IsZero() {
+		age = rt.introspection.interval.or(unknownExpiryAge)
+	}
+	token.cachedUntil = now.Add(age)
+	if !bound.IsZero() && bound.Before(token.cachedUntil) {
+		token.cachedUntil = bound
+	}
+	return token, nil
+}

@@ -1,0 +1,294 @@
+// Package openidconnect is a Caddy HTTP handler that puts an OpenID Connect or OAuth 2.0 provider in front of a site.
+//
+// This version validates bearer tokens ahead of whatever comes next, usually reverse_proxy: JWTs against the provider's keys, opaque
+// tokens by introspection. It authorizes them by scopes and claims, and hands the upstream identity headers that nobody else can
+// set.
+//
+// # Where what is
+//
+// [Handler] is the configuration and the manual. The request goes through handler.go; every danger has one file beside it or one
+// package below internal.
+package openidconnect
+
+import (
+	"encoding/json"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+func init() {
+	caddy.RegisterModule(new(Handler))
+}
+
+// Handler validates the bearer tokens of an OpenID Connect or OAuth 2.0 provider ahead of the next handler.
+//
+// A request with a valid token goes on, with the token's claims in the X-Userinfo header and in placeholders. A request with a token
+// that is not valid is answered with 401 and never goes on, whatever else it carries. What could be taken for this handler's own
+// word (identity headers in any spelling, their names in Connection, trailers) is removed from every request.
+//
+// Every string may hold placeholders such as {env.NAME} and {file./path}, which are resolved once when the configuration is loaded;
+// one that resolves to nothing is an error. Durations are strings such as "90s" or "1d", or numbers of seconds.
+//
+// # Placeholders
+//
+//	Placeholder                     | Description
+//	--------------------------------|------------------------------------------------------------
+//	{http.auth.user.id}             | the sub claim, or the one that username_claim names
+//	{http.auth.user.<claim path>}   | any claim; lists are lists in expressions, else joined by commas
+//	{http.auth.user.access_token}   | the token, only when access tokens are passed on
+//	{http.openid_connect.method}    | "bearer"
+//	{http.openid_connect.issuer}    | the issuer of the token
+//	{http.openid_connect.error}     | after a refusal: the OAuth error code
+//	{http.openid_connect.reason}    | after a refusal: the reason code
+//	{http.openid_connect.request_id} | after a refusal: the request's identifier in the logs
+//
+// They are always defined, and empty for anonymous requests.
+type Handler struct {
+	// The exact issuer identifier of the provider, as in the iss claim of its tokens. Required unless discovery is set.
+	Issuer string `json:"issuer,omitempty"`
+
+	// The URL of the provider's metadata document. With an issuer the document must state exactly that issuer; without one the
+	// issuer is what the document states. Default: the issuer with /.well-known/openid-configuration after it, then the location
+	// of RFC 8414.
+	Discovery string `json:"discovery,omitempty"`
+
+	// Endpoints that override the discovered ones, one by one. With an issuer and either jwks_uri, public_key or jwks there is no
+	// discovery. Tokens are validated with jwks_uri and introspection_endpoint alone; the others complete the metadata.
+	AuthorizationEndpoint              string `json:"authorization_endpoint,omitempty"`
+	TokenEndpoint                      string `json:"token_endpoint,omitempty"`
+	UserinfoEndpoint                   string `json:"userinfo_endpoint,omitempty"`
+	JWKSURI                            string `json:"jwks_uri,omitempty"`
+	IntrospectionEndpoint              string `json:"introspection_endpoint,omitempty"`
+	RevocationEndpoint                 string `json:"revocation_endpoint,omitempty"`
+	EndSessionEndpoint                 string `json:"end_session_endpoint,omitempty"`
+	PushedAuthorizationRequestEndpoint string `json:"pushed_authorization_request_endpoint,omitempty"`
+
+	// A public key or certificate in PEM that signs the tokens, instead of a fetched key set.
+	PublicKey string `json:"public_key,omitempty"`
+
+	// A file with a JWK Set, instead of a fetched one.
+	JWKS string `json:"jwks,omitempty"`
+
+	// Further values of iss that are accepted; the same keys must have signed.
+	ValidIssuers StringList `json:"valid_issuers,omitempty"`
+
+	// The allowed values of the tid claim. Required when the discovered issuer has {tenantid} in it (Microsoft Entra ID), as anybody
+	// with an account there could enter otherwise.
+	Tenants StringList `json:"tenants,omitempty"`
+
+	// The time limit of one call to the provider. Default: 5s
+	Timeout *Duration `json:"timeout,omitempty"`
+
+	// The authorities trusted for the provider's certificate. Default: those of the system.
+	TLSTrustPoolRaw json.RawMessage `json:"tls_trust_pool,omitempty" caddy:"namespace=tls.ca_pool.source inline_key=provider"`
+
+	// A client certificate for mutual TLS with the provider.
+	TLSClientCertificate *ClientCertificate `json:"tls_client_certificate,omitempty"`
+
+	// Do not verify the provider's certificate. For development only: whoever is between us and the provider can then make tokens.
+	// Warns at every load.
+	TLSInsecureSkipVerify bool `json:"tls_insecure_skip_verify,omitempty"`
+
+	// The same in the words of APISIX: false switches verification off. Default: true
+	SSLVerify *bool `json:"ssl_verify,omitempty"`
+
+	// The proxy to reach the provider by. Default: what the environment says (HTTPS_PROXY, NO_PROXY).
+	NetworkProxyRaw json.RawMessage `json:"network_proxy,omitempty" caddy:"namespace=caddy.network_proxy inline_key=from"`
+
+	// The age at which the key set is fetched again in the background, from 1m to 24h. Default: the response's cache headers within
+	// these bounds, or 24h
+	JWKExpiresIn *Duration `json:"jwk_expires_in,omitempty"`
+
+	// Our client identifier at the provider: the audience of tokens unless audience says otherwise, and who asks for introspection.
+	// Required unless audience is set.
+	ClientID string `json:"client_id,omitempty"`
+
+	// The client secret. Use a placeholder, so that it does not stand in the configuration.
+	ClientSecret string `json:"client_secret,omitempty"`
+
+	// How the client authenticates: client_secret_basic, client_secret_post, client_secret_jwt, private_key_jwt, tls_client_auth,
+	// self_signed_tls_client_auth or none. Exactly this is used, nothing is tried out. Default: client_secret_basic with a secret,
+	// private_key_jwt with a key, else none
+	TokenEndpointAuthMethod string `json:"token_endpoint_auth_method,omitempty"`
+
+	// The same for introspection. Default: as token_endpoint_auth_method
+	IntrospectionEndpointAuthMethod string `json:"introspection_endpoint_auth_method,omitempty"`
+
+	// The key that signs client assertions: a file, PEM or a JWK; RSA, P-256, P-384, P-521 or Ed25519.
+	ClientPrivateKey string `json:"client_private_key,omitempty"`
+
+	// The same by the name it has in APISIX.
+	ClientRSAPrivateKey string `json:"client_rsa_private_key,omitempty"`
+
+	// The kid in client assertions. Default: the key's own, else its RFC 7638 thumbprint
+	ClientPrivateKeyID string `json:"client_private_key_id,omitempty"`
+
+	// The algorithm of client assertions. Default: the usual one for the key; HS256 for client_secret_jwt
+	ClientJWTAssertionAlg string `json:"client_jwt_assertion_alg,omitempty"`
+
+	// The lifetime of client assertions. Default: 60s
+	ClientJWTAssertionExpiresIn *Duration `json:"client_jwt_assertion_expires_in,omitempty"`
+
+	// The audience of client assertions. Default: the issuer
+	ClientJWTAssertionAudience string `json:"client_jwt_assertion_audience,omitempty"`
+
+	// The scopes asked for at login, separated by spaces. A handler with bearer_only never asks for any; see required_scopes for what
+	// tokens must have.
+	Scope string `json:"scope,omitempty"`
+
+	// The claim that names the user. A token without it is refused with 403. Default: sub
+	UsernameClaim string `json:"username_claim,omitempty"`
+
+	// The signature algorithms accepted in tokens. HS256, HS384 and HS512 are accepted only when named here, and then with the
+	// client secret as the key. Default: RS, PS and ES with 256, 384 and 512, EdDSA and Ed25519
+	TokenSigningAlgValuesExpected StringList `json:"token_signing_alg_values_expected,omitempty"`
+
+	// What requests without credentials get: "deny" (401) or "pass" (they go on, without identity headers). A token that fails is 401
+	// in either case. Default: deny
+	UnauthAction string `json:"unauth_action,omitempty"`
+
+	// Exceptions to unauth_action; the first that matches wins. One that passes does not apply to paths that could be read in two
+	// ways: with dot segments, backslashes, encoded separators, or semicolons next to dots, in any depth of encoding.
+	UnauthRules []UnauthRule `json:"unauth_rules,omitempty"`
+
+	// Let CORS preflights (OPTIONS with Access-Control-Request-Method) without credentials go on. Default: false
+	AllowPreflight bool `json:"allow_preflight,omitempty"`
+
+	// Who writes the bodies of refusals: "builtin", or "handle_errors" to return them as errors to the site's error routes, with
+	// the headers set. Default: builtin
+	ErrorResponses string `json:"error_responses,omitempty"`
+
+	// Accept bearer tokens only: no sessions, no redirects, no cookies. Required in this version.
+	BearerOnly bool `json:"bearer_only,omitempty"`
+
+	// Further places than the Authorization header where requests may carry their token. A token in the query ends up in logs and
+	// histories; it is removed before the upstream, and the option warns at every load.
+	BearerTokenFrom []TokenSource `json:"bearer_token_from,omitempty"`
+
+	// The realm in WWW-Authenticate. Default: openid_connect
+	Realm string `json:"realm,omitempty"`
+
+	// The audiences, one of which must be in the token. "any" alone switches the check off and warns at every load: then every token
+	// of the provider is accepted, whoever it was made for. Default: the client_id
+	Audience StringList `json:"audience,omitempty"`
+
+	// The claim that holds the audience, for providers without aud in access tokens (client_id or azp). Default: aud
+	AudienceClaim string `json:"audience_claim,omitempty"`
+
+	// The scopes that a token must all have, in scope, scp or scopes; else 403.
+	RequiredScopes StringList `json:"required_scopes,omitempty"`
+
+	// The kind of tokens accepted: "at+jwt" enforces the JWT profile of RFC 9068; "any" also takes tokens without that type, unless
+	// they show that they are ID, refresh or logout tokens. Default: any
+	TokenType string `json:"token_type,omitempty"`
+
+	// The tolerance for exp, nbf and iat, at most 10m. Default: 60s
+	ClockSkew *Duration `json:"clock_skew,omitempty"`
+
+	// The same by the name it has in APISIX.
+	IatSlack *Duration `json:"iat_slack,omitempty"`
+
+	// When the provider is asked about tokens (RFC 7662): "auto" for those that are not JWTs, where the client can authenticate and
+	// the provider has an introspection endpoint; "always"; or "off". Default: auto
+	Introspection string `json:"introspection,omitempty"`
+
+	// How long the provider's answer is believed at most; 0 asks with every request. Default: until the token expires, at most 5m,
+	// or 1m where the answer does not say
+	IntrospectionInterval *Duration `json:"introspection_interval,omitempty"`
+
+	// The member of the answer that says until when it may be believed. Default: exp
+	IntrospectionExpiryClaim string `json:"introspection_expiry_claim,omitempty"`
+
+	// Headers of the request that are sent along with introspection.
+	IntrospectionAddonHeaders StringList `json:"introspection_addon_headers,omitempty"`
+
+	// How many verified tokens are remembered; 0 verifies each time. A token is forgotten when it expires or its key is withdrawn.
+	// Handlers of the same provider and number share one cache; it holds facts about tokens, never a decision. Default: 10000
+	TokenCache *int `json:"token_cache,omitempty"`
+
+	// The same as a token_cache of 0, by the name it has in APISIX.
+	JWTVerificationCacheIgnore bool `json:"jwt_verification_cache_ignore,omitempty"`
+
+	// Tokens bound to a client certificate (RFC 8705): "auto" demands the certificate for tokens that are bound, "required" refuses
+	// all others, "off" accepts them unproven. The certificate is the one of the TLS connection to Caddy. A token bound in another
+	// way is refused. Default: auto
+	MTLSBound string `json:"mtls_bound,omitempty"`
+
+	// Claims that must be there, or equal one of the listed values; all rules must hold. A missing claim refuses (403).
+	RequiredClaims []ClaimRule `json:"required_claims,omitempty"`
+
+	// Claims that refuse when they equal one of the listed values.
+	DeniedClaims []ClaimRule `json:"denied_claims,omitempty"`
+
+	// Set X-Userinfo: the claims as JSON in standard base64. Default: true
+	SetUserinfoHeader *bool `json:"set_userinfo_header,omitempty"`
+
+	// Set X-Access-Token. Default: false
+	SetAccessTokenHeader *bool `json:"set_access_token_header,omitempty"`
+
+	// Pass the access token as Authorization: Bearer instead of X-Access-Token, wherever it came from. Default: false
+	AccessTokenInAuthorizationHeader bool `json:"access_token_in_authorization_header,omitempty"`
+
+	// Set X-ID-Token, X-Raw-ID-Token and X-Refresh-Token. A bearer token comes with neither, so bearer_only never sets them; they
+	// are removed from requests in any case. Default: false
+	SetIDTokenHeader      *bool `json:"set_id_token_header,omitempty"`
+	SetRawIDTokenHeader   *bool `json:"set_raw_id_token_header,omitempty"`
+	SetRefreshTokenHeader *bool `json:"set_refresh_token_header,omitempty"`
+
+	// Headers that carry single claims: header name to claim path. The elements of a list are joined by commas; within an element "%",
+	// "," and everything outside visible ASCII and space are percent-encoded. Instead of the path,
+	// {"claim": path, "json": true} writes the claim as JSON. A claim that is missing sets no header.
+	ClaimHeaders map[string]ClaimHeader `json:"claim_headers,omitempty"`
+
+	// Names for claims in placeholders, {http.auth.user.<name>}: name to claim path.
+	ClaimPlaceholders map[string]string `json:"claim_placeholders,omitempty"`
+
+	// Remove the Authorization header before the upstream. Default: false
+	StripAuthorization bool `json:"strip_authorization,omitempty"`
+
+	resolved bool // placeholders have been replaced
+	runtime  *runtime
+}
+
+// CaddyModule returns the Caddy module information.
+func (*Handler) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "http.handlers.openid_connect",
+		New: func() caddy.Module { return new(Handler) },
+	}
+}
+
+// Provision makes the immutable runtime that requests read. It opens no connection and writes no file.
+func (h *Handler) Provision(ctx caddy.Context) error {
+	if err := resolvePlaceholders(h); err != nil {
+		return err
+	}
+	h.resolved = true
+	if err := h.check(); err != nil {
+		return err
+	}
+	rt, err := h.newRuntime(ctx)
+	if err != nil {
+		return err
+	}
+	h.runtime = rt
+	return nil
+}
+
+// Cleanup releases what Provision took, which may be nothing.
+func (h *Handler) Cleanup() error {
+	if h.runtime == nil {
+		return nil
+	}
+	return h.runtime.release()
+}
+
+// Interface guards
+var (
+	_ caddy.Module                = (*Handler)(nil)
+	_ caddy.Provisioner           = (*Handler)(nil)
+	_ caddy.CleanerUpper          = (*Handler)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
+	_ json.Unmarshaler            = (*Handler)(nil)
+)

@@ -1,0 +1,52 @@
+package openidconnect
+
+import (
+	"context"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/caddyserver/caddy/v2"
+)
+
+// observer brings what happens with a provider into the logs and metrics of one configuration load.
+type observer struct {
+	logger  *zap.Logger
+	metrics *metrics
+	issuer  string
+}
+
+func (o *observer) Called(endpoint string, status int, took time.Duration) {
+	o.metrics.providerCall(endpoint, status, took)
+}
+
+// Up writes a line when the provider goes or comes back, not with each failure.
+func (o *observer) Up(up, changed bool, err error) {
+	value := 0.0
+	if up {
+		value = 1
+	}
+	o.metrics.providerUp.WithLabelValues(o.issuer).Set(value)
+	switch {
+	case !changed:
+	case up:
+		o.logger.Info("provider is available", zap.String("issuer", o.issuer))
+	default:
+		reason := reasonOfProvider(err)
+		o.logger.Warn("provider is not available; what is known of it stays in use",
+			zap.String("issuer", o.issuer), zap.String("reason", string(reason)), zap.String("hint", answers[reason].hint), zap.Error(err))
+	}
+}
+
+func (o *observer) KeySkipped(index int, reason error) {
+	o.logger.Warn("a key of the provider's set cannot be used; the others can",
+		zap.String("issuer", o.issuer), zap.Int("index", index), zap.String("cause", reason.Error()))
+}
+
+// eventHandler adapts a function to Caddy's events app.
+type eventHandler func()
+
+func (f eventHandler) Handle(context.Context, caddy.Event) error {
+	f()
+	return nil
+}

@@ -1,0 +1,218 @@
+package openidconnect
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// requestState is what one request knows of its identity. Placeholders read it, so that of several handlers in a row the last one
+// that decided is the one that is seen.
+type requestState struct {
+	rt       *runtime
+	identity *identity // nil while anonymous
+	token    string
+	refused  *shownRefusal
+
+	writer privateWriter
+}
+
+// shownRefusal is what a site's own error page may show of a refusal.
+type shownRefusal struct {
+	code      string
+	reason    Reason
+	requestID string
+}
+
+// String keeps the state out of {http.vars.*}.
+func (*requestState) String() string { return "" }
+
+const stateVar = "openid_connect"
+
+// stateOf returns the request's state, anonymous again, and makes it known to placeholders the first time.
+func stateOf(r *http.Request, rt *runtime) *requestState {
+	ctx := r.Context()
+	repl, _ := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	st, ok := caddyhttp.GetVar(ctx, stateVar).(*requestState)
+	if ok {
+		st.rt, st.identity, st.token, st.refused = rt, nil, "", nil
+	} else {
+		st = &requestState{rt: rt}
+		caddyhttp.SetVar(ctx, stateVar, st)
+		if repl != nil {
+			repl.Map(st.placeholder)
+		}
+	}
+	if repl != nil {
+		// fixed values that an earlier authentication handler may have set would hide ours
+		repl.DeleteByPrefix(placeholderUser)
+	}
+	return st
+}
+
+func (st *requestState) identify(id *identity, token string) {
+	st.identity, st.token = id, token
+}
+
+func (st *requestState) method() string {
+	if st.identity != nil {
+		return st.identity.method
+	}
+	return methodNone
+}
+
+// Placeholders.
+const (
+	placeholderUser   = "http.auth.user."
+	placeholderModule = "http.openid_connect."
+)
+
+// placeholder gives the values of all placeholders of this module. Each is always defined; for anonymous requests they are empty.
+// The values are inserted by Caddy as they are, and never expanded a second time.
+func (st *requestState) placeholder(key string) (any, bool) {
+	if name, ok := strings.CutPrefix(key, placeholderUser); ok {
+		return st.userPlaceholder(name), true
+	}
+	name, ok := strings.CutPrefix(key, placeholderModule)
+	if !ok {
+		return nil, false
+	}
+	switch {
+	case name == "method" && st.identity != nil:
+		return st.identity.method, true
+	case name == "issuer" && st.identity != nil:
+		return st.identity.issuer, true
+	case name == "error" && st.refused != nil:
+		return st.refused.code, true
+	case name == "reason" && st.refused != nil:
+		return string(st.refused.reason), true
+	case name == "request_id" && st.refused != nil:
+		return st.refused.requestID, true
+	default:
+		return "", true
+	}
+}
+
+func (st *requestState) userPlaceholder(name string) any {
+	id := st.identity
+	switch {
+	case id == nil:
+		return ""
+	case name == "id":
+		return id.user
+	case name == "access_token":
+		if st.rt.headers.accessToken {
+			return st.token
+		}
+		return ""
+	}
+	path, ok := st.rt.claimPlaceholders[name]
+	if !ok {
+		var err error
+		if path, err = parseClaimPath(name); err != nil {
+			return ""
+		}
+	}
+	value, _ := path.find(id.claims)
+	return placeholderValue(value)
+}
+
+// claimList is a list in expressions, and text with commas elsewhere.
+type claimList []any
+
+func (l claimList) String() string { return headerText([]any(l)) }
+
+// claimObject is a map in expressions, and JSON elsewhere.
+type claimObject map[string]any
+
+func (o claimObject) String() string { return jsonText(map[string]any(o)) }
+
+// placeholderValue gives a claim the type that expressions can work with; its text is what was in the token.
+func placeholderValue(value any) any {
+	switch value := value.(type) {
+	case nil:
+		return ""
+	case json.Number:
+		if number, err := strconv.ParseInt(value.String(), 10, 64); err == nil && value != "-0" {
+			return number
+		}
+		return value.String()
+	case []any:
+		list := make(claimList, len(value))
+		for i := range value {
+			list[i] = placeholderValue(value[i])
+		}
+		return list
+	case map[string]any:
+		return claimObject(value)
+	default:
+		return value
+	}
+}
+
+// privateResponse wraps w so that no shared cache keeps what one user was shown.
+func (st *requestState) privateResponse(w http.ResponseWriter) http.ResponseWriter {
+	if st.writer.ResponseWriter != nil {
+		return &privateWriter{ResponseWriter: w} // a second handler in the same request
+	}
+	st.writer.ResponseWriter = w
+	return &st.writer
+}
+
+// privateWriter adds Cache-Control: private to a response that has none of its own, when its headers are written. It passes on
+// everything else; http.ResponseController finds the rest through Unwrap.
+type privateWriter struct {
+	http.ResponseWriter
+	decided bool
+}
+
+func (w *privateWriter) decide() {
+	if w.decided {
+		return
+	}
+	w.decided = true
+	if header := w.Header(); len(header["Cache-Control"]) == 0 {
+		header["Cache-Control"] = []string{"private"}
+	}
+}
+
+func (w *privateWriter) WriteHeader(status int) {
+	// informational answers have headers of their own, except for the one that ends the exchange
+	if status >= 200 || status == http.StatusSwitchingProtocols {
+		w.decide()
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *privateWriter) Write(p []byte) (int, error) {
+	w.decide()
+	return w.ResponseWriter.Write(p)
+}
+
+func (w *privateWriter) ReadFrom(r io.Reader) (int64, error) {
+	w.decide()
+	if target, ok := w.ResponseWriter.(io.ReaderFrom); ok {
+		return target.ReadFrom(r)
+	}
+	return io.Copy(struct{ io.Writer }{w.ResponseWriter}, r)
+}
+
+// FlushError is how http.ResponseController flushes; a flush writes the headers.
+func (w *privateWriter) FlushError() error {
+	w.decide()
+	return http.NewResponseController(w.ResponseWriter).Flush()
+}
+
+func (w *privateWriter) Push(target string, opts *http.PushOptions) error {
+	if pusher, ok := w.ResponseWriter.(http.Pusher); ok {
+		return pusher.Push(target, opts)
+	}
+	return http.ErrNotSupported
+}
+
+func (w *privateWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

@@ -1,0 +1,422 @@
+package openidconnect
+
+import (
+	"crypto/sha256"
+	"crypto/tls"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyevents"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddytls"
+
+	"github.com/caddy-openid-connect/caddy-openid-connect/internal/jose"
+	"github.com/caddy-openid-connect/caddy-openid-connect/internal/provider"
+)
+
+const (
+	defaultTimeout           = 5 * time.Second
+	defaultClockSkew         = 60 * time.Second
+	defaultTokenCache        = 10_000
+	defaultRealm             = "openid_connect"
+	defaultUsernameClaim     = "sub"
+	defaultAssertionLifetime = 60 * time.Second
+	userAgent                = "caddy-openid-connect"
+)
+
+// runtime is a configuration made ready for requests. It never changes; what requests share that does change (keys, caches) is
+// behind the provider.
+type runtime struct {
+	number     uint64 // unlike that of any other runtime of this process
+	now        func() time.Time
+	logger     *zap.Logger
+	metrics    *metrics
+	issuerName string // for logs and metrics
+
+	provider *sharedProvider
+	tokens   *tokenCache
+
+	credentials       credentials
+	policy            tokenPolicy
+	introspection     introspectionPolicy
+	authorization     authorization
+	usernameClaim     claimPath
+	headers           identityHeaders
+	claimPlaceholders map[string]claimPath
+
+	unauth         unauth
+	allowPreflight bool
+	errorResponses string
+	challengeStart string // Bearer realm="…"
+
+	releases []func() error
+}
+
+var runtimes atomic.Uint64
+
+// release gives back what the runtime holds of others, once.
+func (rt *runtime) release() error {
+	var errs []error
+	for i := len(rt.releases) - 1; i >= 0; i-- {
+		errs = append(errs, rt.releases[i]())
+	}
+	rt.releases = nil
+	return errors.Join(errs...)
+}
+
+// newRuntime compiles a configuration that has passed its checks.
+func (h *Handler) newRuntime(ctx caddy.Context) (rt *runtime, err error) {
+	rt = &runtime{
+		number:         runtimes.Add(1),
+		now:            time.Now,
+		logger:         ctx.Logger(),
+		issuerName:     or(h.Issuer, h.Discovery),
+		allowPreflight: h.AllowPreflight,
+		errorResponses: or(h.ErrorResponses, errorResponsesBuiltin),
+		challengeStart: "Bearer realm=" + quotedString(or(h.Realm, defaultRealm)),
+	}
+	// What was acquired before a failure is given back here: Cleanup sees no runtime then.
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, rt.release())
+		}
+	}()
+	for _, warning := range h.warnings() {
+		rt.logger.Warn(warning, zap.String("issuer", rt.issuerName))
+	}
+	if rt.metrics, err = newMetrics(ctx.GetMetricsRegistry()); err != nil {
+		return rt, fmt.Errorf("registering metrics: %w", err)
+	}
+	if err = h.compile(rt); err != nil {
+		return rt, err
+	}
+	if err = h.compileUnauth(ctx, rt); err != nil {
+		return rt, err
+	}
+	if err = h.acquire(ctx, rt); err != nil {
+		return rt, err
+	}
+	return rt, h.warmUp(ctx, rt)
+}
+
+func or(value, standard string) string {
+	if value == "" {
+		return standard
+	}
+	return value
+}
+
+// compile turns rules and names into what requests use.
+func (h *Handler) compile(rt *runtime) error {
+	audiences := h.Audience
+	if len(audiences) == 0 {
+		audiences = StringList{h.ClientID}
+	}
+	algorithms := []string(h.TokenSigningAlgValuesExpected)
+	if len(algorithms) == 0 {
+		algorithms = jose.AsymmetricAlgorithms()
+	}
+	skew := h.ClockSkew
+	if skew == nil {
+		skew = h.IatSlack
+	}
+	rt.policy = tokenPolicy{
+		issuer:          h.Issuer,
+		validIssuers:    h.ValidIssuers,
+		tenants:         h.Tenants,
+		clientID:        h.ClientID,
+		audiences:       audiences,
+		anyAudience:     len(audiences) == 1 && audiences[0] == audienceAny && len(h.Audience) == 1,
+		defaultAudience: len(h.Audience) == 0,
+		audienceClaim:   or(h.AudienceClaim, "aud"),
+		algorithms:      algorithms,
+		profile:         h.TokenType == tokenTypeAccess,
+		skew:            skew.or(defaultClockSkew),
+		mtlsBound:       or(h.MTLSBound, boundAuto),
+	}
+	rt.authorization.requiredScopes = h.RequiredScopes
+	for _, rules := range []struct {
+		from []ClaimRule
+		to   *[]claimRule
+	}{{h.RequiredClaims, &rt.authorization.required}, {h.DeniedClaims, &rt.authorization.denied}} {
+		for _, rule := range rules.from {
+			path, err := parseClaimPath(rule.Claim)
+			if err != nil {
+				return err
+			}
+			*rules.to = append(*rules.to, claimRule{path: path, values: rule.Values})
+		}
+	}
+	var err error
+	if rt.usernameClaim, err = parseClaimPath(or(h.UsernameClaim, defaultUsernameClaim)); err != nil {
+		return err
+	}
+	rt.claimPlaceholders = make(map[string]claimPath, len(h.ClaimPlaceholders))
+	for name, text := range h.ClaimPlaceholders {
+		if rt.claimPlaceholders[name], err = parseClaimPath(text); err != nil {
+			return err
+		}
+	}
+	for _, source := range h.BearerTokenFrom {
+		if source.In == inHeader {
+			source.Name = http.CanonicalHeaderKey(source.Name)
+		}
+		rt.credentials.sources = append(rt.credentials.sources, source)
+	}
+	return h.compileHeaders(rt)
+}
+
+func (h *Handler) compileHeaders(rt *runtime) error {
+	rt.headers = identityHeaders{
+		userinfo:              h.SetUserinfoHeader == nil || *h.SetUserinfoHeader,
+		accessToken:           h.AccessTokenInAuthorizationHeader,
+		accessTokenAuthorizes: h.AccessTokenInAuthorizationHeader,
+		stripAuthorization:    h.StripAuthorization,
+	}
+	if h.SetAccessTokenHeader != nil {
+		rt.headers.accessToken = *h.SetAccessTokenHeader
+	}
+	for _, name := range sortedKeys(h.ClaimHeaders) {
+		path, err := parseClaimPath(h.ClaimHeaders[name].Claim)
+		if err != nil {
+			return err
+		}
+		rt.headers.claims = append(rt.headers.claims,
+			claimHeader{name: http.CanonicalHeaderKey(name), path: path, asJSON: h.ClaimHeaders[name].JSON})
+	}
+	rt.headers.protect()
+	return nil
+}
+
+func (h *Handler) compileUnauth(ctx caddy.Context, rt *runtime) error {
+	rt.unauth.pass = h.UnauthAction == unauthPass
+	for i := range h.UnauthRules {
+		rule := &h.UnauthRules[i]
+		loaded, err := ctx.LoadModule(rule, "MatchRaw")
+		if err != nil {
+			return fieldError("unauth_rules", "rule %d: %v", i+1, err)
+		}
+		var sets caddyhttp.MatcherSets
+		if err := sets.FromInterface([]map[string]any{loaded.(map[string]any)}); err != nil {
+			return fieldError("unauth_rules", "rule %d: %v", i+1, err)
+		}
+		rt.unauth.rules = append(rt.unauth.rules, unauthRule{matchers: sets[0], pass: rule.Action == unauthPass})
+	}
+	return nil
+}
+
+// acquire gets the shared provider and what is kept beside it.
+func (h *Handler) acquire(ctx caddy.Context, rt *runtime) error {
+	config, err := h.providerConfig(ctx)
+	if err != nil {
+		return err
+	}
+	shared, release, err := acquireProvider(config)
+	if err != nil {
+		return fmt.Errorf("sharing the provider: %w", err)
+	}
+	rt.provider = shared
+	rt.releases = append(rt.releases, release)
+	registry := ctx.GetMetricsRegistry()
+	stop := shared.Observe(registry, &observer{logger: rt.logger, metrics: rt.metrics, issuer: rt.issuerName})
+	rt.releases = append(rt.releases, func() error { stop(); return nil })
+
+	size := defaultTokenCache
+	if h.TokenCache != nil {
+		size = *h.TokenCache
+	}
+	if h.JWTVerificationCacheIgnore {
+		size = 0
+	}
+	cache, giveBack := part(shared, struct {
+		of   string
+		size int
+	}{"verified tokens", size}, func() *tokenCache { return newTokenCache(size) })
+	rt.tokens = cache
+	rt.releases = append(rt.releases, func() error { giveBack(); return nil })
+	return h.acquireIntrospection(rt, size)
+}
+
+// acquireIntrospection gets the introspection that is shared by handlers of the same client.
+func (h *Handler) acquireIntrospection(rt *runtime, cacheSize int) error {
+	rt.introspection = introspectionPolicy{
+		mode:        or(h.Introspection, introspectionAuto),
+		interval:    h.IntrospectionInterval,
+		expiryClaim: or(h.IntrospectionExpiryClaim, "exp"),
+	}
+	for _, name := range h.IntrospectionAddonHeaders {
+		rt.introspection.headers = append(rt.introspection.headers, http.CanonicalHeaderKey(name))
+	}
+	method := h.introspectionAuthMethod()
+	if method == authNone || rt.introspection.mode == introspectionOff {
+		return nil
+	}
+	client, err := h.clientAuthentication(method)
+	if err != nil {
+		return err
+	}
+	rt.introspection.configured = true
+	shared, giveBack := part(rt.provider, h.introspectionKey(method, cacheSize), func() *introspection {
+		return &introspection{introspector: rt.provider.NewIntrospector(client), answers: newTokenCache(cacheSize)}
+	})
+	rt.introspection.shared = shared
+	rt.releases = append(rt.releases, func() error { giveBack(); return nil })
+	return nil
+}
+
+// introspectionKey identifies who asks; it is a digest, so that no secret is kept in a map.
+func (h *Handler) introspectionKey(method string, cacheSize int) string {
+	hash := sha256.New()
+	for _, value := range []string{
+		method, h.ClientID, h.ClientSecret, h.privateKey(), h.ClientPrivateKeyID, h.ClientJWTAssertionAlg,
+		h.ClientJWTAssertionExpiresIn.or(defaultAssertionLifetime).String(), h.ClientJWTAssertionAudience, strconv.Itoa(cacheSize),
+	} {
+		fmt.Fprintf(hash, "%d:%s;", len(value), value)
+	}
+	return "introspection " + hex.EncodeToString(hash.Sum(nil))
+}
+
+func (h *Handler) clientAuthentication(method string) (*provider.ClientAuthentication, error) {
+	client := &provider.ClientAuthentication{
+		Method:            method,
+		ClientID:          h.ClientID,
+		ClientSecret:      h.ClientSecret,
+		AssertionAudience: h.ClientJWTAssertionAudience,
+		AssertionLifetime: h.ClientJWTAssertionExpiresIn.or(defaultAssertionLifetime),
+	}
+	var err error
+	switch method {
+	case provider.ClientSecretJWT:
+		if client.Signer, err = jose.NewSecretSigner([]byte(h.ClientSecret), h.ClientJWTAssertionAlg); err != nil {
+			return nil, fieldError("client_jwt_assertion_alg", "%v", err)
+		}
+	case provider.PrivateKeyJWT:
+		text := h.privateKey()
+		if !isInlineJSON(text) && !strings.Contains(text, "-----BEGIN") {
+			file, err := os.ReadFile(text)
+			if err != nil {
+				return nil, fieldError("client_private_key", "%v", err)
+			}
+			text = string(file)
+		}
+		if client.Signer, err = jose.ParsePrivateKey(text, h.ClientJWTAssertionAlg, h.ClientPrivateKeyID); err != nil {
+			return nil, fieldError("client_private_key", "%v", err)
+		}
+	}
+	return client, nil
+}
+
+// providerConfig loads keys, certificates and guest modules.
+func (h *Handler) providerConfig(ctx caddy.Context) (provider.Config, error) {
+	config := provider.Config{
+		Issuer:    h.Issuer,
+		Discovery: h.Discovery,
+		Endpoints: provider.Endpoints{
+			Authorization:              h.AuthorizationEndpoint,
+			Token:                      h.TokenEndpoint,
+			Userinfo:                   h.UserinfoEndpoint,
+			JWKSURI:                    h.JWKSURI,
+			Introspection:              h.IntrospectionEndpoint,
+			Revocation:                 h.RevocationEndpoint,
+			EndSession:                 h.EndSessionEndpoint,
+			PushedAuthorizationRequest: h.PushedAuthorizationRequestEndpoint,
+		},
+		WantDiscovery:      h.Introspection == introspectionAlways && h.IntrospectionEndpoint == "",
+		TenantTemplate:     len(h.Tenants) > 0,
+		Timeout:            h.Timeout.or(defaultTimeout),
+		KeysLifetime:       h.JWKExpiresIn.or(0),
+		InsecureSkipVerify: h.insecure(),
+		UserAgent:          userAgent,
+	}
+	if err := h.loadStaticKeys(&config); err != nil {
+		return config, err
+	}
+	if len(h.TLSTrustPoolRaw) > 0 {
+		config.TrustDigest = digestOf(h.TLSTrustPoolRaw)
+		loaded, err := ctx.LoadModule(h, "TLSTrustPoolRaw")
+		if err != nil {
+			return config, fieldError("tls_trust_pool", "%v", err)
+		}
+		pool, ok := loaded.(caddytls.CA)
+		if !ok {
+			return config, fieldError("tls_trust_pool", "the module is not a source of certificate authorities")
+		}
+		config.RootCAs = pool.CertPool()
+	}
+	if c := h.TLSClientCertificate; c != nil {
+		certificate, err := tls.LoadX509KeyPair(c.Certificate, c.Key)
+		if err != nil {
+			return config, fieldError("tls_client_certificate", "%v", err)
+		}
+		config.Certificates = []tls.Certificate{certificate}
+	}
+	if len(h.NetworkProxyRaw) > 0 {
+		config.ProxyDigest = digestOf(h.NetworkProxyRaw)
+		loaded, err := ctx.LoadModule(h, "NetworkProxyRaw")
+		if err != nil {
+			return config, fieldError("network_proxy", "%v", err)
+		}
+		proxy, ok := loaded.(caddy.ProxyFuncProducer)
+		if !ok {
+			return config, fieldError("network_proxy", "the module does not give a proxy")
+		}
+		config.Proxy = proxy.ProxyFunc()
+	}
+	return config, nil
+}
+
+func (h *Handler) loadStaticKeys(config *provider.Config) error {
+	switch {
+	case h.PublicKey != "":
+		keys, err := jose.ParsePEM([]byte(h.PublicKey))
+		if err != nil {
+			return fieldError("public_key", "%v", err)
+		}
+		config.StaticKeys, config.StaticKeysDigest = keys, digestOf([]byte(h.PublicKey))
+	case h.JWKS != "":
+		text, err := os.ReadFile(h.JWKS)
+		if err != nil {
+			return fieldError("jwks", "%v", err)
+		}
+		keys, skipped, err := jose.ParseKeySet(text)
+		if err != nil {
+			return fieldError("jwks", "%s: %v", h.JWKS, err)
+		}
+		if len(skipped) > 0 {
+			return fieldError("jwks", "%s: key %d is %v", h.JWKS, skipped[0].Index+1, skipped[0].Reason)
+		}
+		config.StaticKeys, config.StaticKeysDigest = keys, digestOf(text)
+	case len(h.TokenSigningAlgValuesExpected) > 0 && jose.Symmetric(h.TokenSigningAlgValuesExpected[0]):
+		keys, err := jose.SecretKeySet([]byte(h.ClientSecret))
+		if err != nil {
+			return fieldError("client_secret", "%v", err)
+		}
+		config.StaticKeys, config.StaticKeysDigest = keys, digestOf([]byte(h.ClientSecret))
+	}
+	return nil
+}
+
+func digestOf(text []byte) string {
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:])
+}
+
+// warmUp has the provider fetched once Caddy has started, which validation of a configuration never does: the provider may be
+// served by this very Caddy.
+func (h *Handler) warmUp(ctx caddy.Context, rt *runtime) error {
+	app, err := ctx.App("events")
+	if err != nil {
+		return fmt.Errorf("loading the events app: %w", err)
+	}
+	return app.(*caddyevents.App).On("started", eventHandler(func() { rt.provider.Warm() }))
+}

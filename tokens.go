@@ -1,0 +1,390 @@
+package openidconnect
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"errors"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/caddy-openid-connect/caddy-openid-connect/internal/jose"
+	"github.com/caddy-openid-connect/caddy-openid-connect/internal/provider"
+)
+
+// verifiedToken is what is known for certain of an access token: the provider signed it, or said by introspection that it is
+// active. It says nothing about what the token is good for; a [tokenPolicy] does.
+type verifiedToken struct {
+	claims  map[string]any
+	payload string // the JSON of claims as received
+
+	algorithm, headerType       string // of a JWT
+	notBefore, issuedAt, expiry time.Time
+	introspected                bool
+
+	// cachedUntil ends the token's time in a cache.
+	cachedUntil time.Time
+	// keys is the key set in which the signing key was last seen; a token falls with its key.
+	keys       atomic.Pointer[jose.KeySet]
+	thumbprint string
+
+	// accepted remembers the identities that policies have made of this token, so that a token seen before costs a look-up. The
+	// policy's number is part of it: no policy ever sees the verdict of another.
+	accepted atomic.Pointer[[]acceptedBy]
+}
+
+type acceptedBy struct {
+	policy   uint64
+	identity *identity
+}
+
+// maxAccepted bounds the verdicts remembered for one token.
+const maxAccepted = 8
+
+func (t *verifiedToken) identityFor(policy uint64) *identity {
+	if list := t.accepted.Load(); list != nil {
+		for i := range *list {
+			if (*list)[i].policy == policy {
+				return (*list)[i].identity
+			}
+		}
+	}
+	return nil
+}
+
+func (t *verifiedToken) accept(policy uint64, id *identity) {
+	list := t.accepted.Load()
+	var next []acceptedBy
+	if list != nil {
+		next = slices.Clone(*list)
+	}
+	if len(next) >= maxAccepted {
+		next = next[1:]
+	}
+	next = append(next, acceptedBy{policy: policy, identity: id})
+	t.accepted.CompareAndSwap(list, &next) // losing a race costs a recomputation
+}
+
+// tokenPolicy is what a handler demands of bearer tokens, whatever rules follow.
+type tokenPolicy struct {
+	issuer          string // empty: as discovered
+	validIssuers    []string
+	tenants         []string
+	clientID        string
+	audiences       []string
+	anyAudience     bool
+	defaultAudience bool // audiences is just the client_id, because nothing else was configured
+	audienceClaim   string
+	algorithms      []string
+	profile         bool // RFC 9068: token_type at+jwt
+	skew            time.Duration
+	mtlsBound       string
+}
+
+// validateJWT decides on a token in JWT form, cheap checks first.
+func (rt *runtime) validateJWT(ctx context.Context, raw string, digest tokenDigest, now time.Time) (*verifiedToken, *refusal) {
+	parsed, err := jose.Parse(raw, jose.MaxClientToken)
+	if err != nil {
+		return nil, refusalOfGate(err)
+	}
+	token := &verifiedToken{
+		claims: parsed.Claims, payload: parsed.Payload, algorithm: parsed.Algorithm, headerType: parsed.Type,
+		notBefore: parsed.NotBefore, issuedAt: parsed.IssuedAt, expiry: parsed.Expiry,
+		cachedUntil: parsed.Expiry.Add(rt.policy.skew),
+	}
+	metadata, refused := rt.metadataForIssuer(ctx)
+	if refused != nil {
+		return nil, refused
+	}
+	if refused := rt.policy.check(token, metadata, now); refused != nil {
+		return nil, refused
+	}
+	keys, err := rt.provider.Keys(ctx)
+	if err != nil {
+		return nil, rt.providerRefusal(err)
+	}
+	key, refused := signingKey(parsed, keys)
+	if refused != nil && refused.reason == reasonUnknownKey {
+		if renewed := rt.provider.RenewKeys(ctx, keys); renewed != keys {
+			keys = renewed
+			key, refused = signingKey(parsed, keys)
+		}
+	}
+	if refused != nil {
+		return nil, refused
+	}
+	token.keys.Store(keys)
+	token.thumbprint = key.Thumbprint()
+	rt.tokens.put(digest, token)
+	return token, nil
+}
+
+// signingKey returns the key of the set that signed the token. A token that no known key can have signed is refused as
+// unknown_key, for which the keys may be fetched again; a bad signature by a key of the right name is final.
+func signingKey(token *jose.Token, keys *jose.KeySet) (*jose.Key, *refusal) {
+	candidates, named := keys.Candidates(token.KeyID, token.Algorithm)
+	for _, key := range candidates {
+		if token.Verify(key) == nil {
+			return key, nil
+		}
+	}
+	switch {
+	case !named:
+		return nil, refuseClaim(reasonUnknownKey, "a key of the provider", "kid "+token.KeyID)
+	case len(candidates) == 0:
+		return nil, refuseClaim(reasonUnsupportedAlgorithm, "the algorithm of the key", token.Algorithm)
+	default:
+		return nil, refuse(reasonBadSignature)
+	}
+}
+
+// stillSigned reports whether the key that signed a cached token is still published.
+func (rt *runtime) stillSigned(token *verifiedToken) bool {
+	if token.introspected {
+		return true
+	}
+	current := rt.provider.KnownKeys()
+	if token.keys.Load() == current {
+		return true
+	}
+	if current == nil || !current.Contains(token.thumbprint) {
+		return false
+	}
+	token.keys.Store(current)
+	return true
+}
+
+func refusalOfGate(err error) *refusal {
+	refused := &refusal{cause: err, got: err.Error()}
+	switch {
+	case errors.Is(err, jose.ErrTooLarge):
+		refused.reason = reasonTooLarge
+	case errors.Is(err, jose.ErrAlgorithm):
+		refused.reason = reasonUnsupportedAlgorithm
+	case errors.Is(err, jose.ErrCritical):
+		refused.reason = reasonUnsupportedCritical
+	default:
+		refused.reason = reasonMalformedToken
+	}
+	return refused
+}
+
+// metadataForIssuer returns the provider's metadata where the expected issuer depends on it, else nil.
+func (rt *runtime) metadataForIssuer(ctx context.Context) (*provider.Metadata, *refusal) {
+	if rt.policy.issuer != "" && len(rt.policy.tenants) == 0 {
+		return nil, nil
+	}
+	metadata, err := rt.provider.Metadata(ctx)
+	if err != nil {
+		return nil, rt.providerRefusal(err)
+	}
+	return metadata, nil
+}
+
+// check judges all of a JWT but its signature, or all of an introspection answer.
+func (p *tokenPolicy) check(t *verifiedToken, metadata *provider.Metadata, now time.Time) *refusal {
+	if !t.introspected {
+		if !slices.Contains(p.algorithms, t.algorithm) {
+			return refuseClaim(reasonUnsupportedAlgorithm, p.algorithms, t.algorithm)
+		}
+		if refused := p.checkHeaderType(t.headerType); refused != nil {
+			return refused
+		}
+	}
+	if refused := p.checkIssuer(t, metadata); refused != nil {
+		return refused
+	}
+	if refused := p.checkDates(t, now); refused != nil {
+		return refused
+	}
+	if refused := p.checkKind(t); refused != nil {
+		return refused
+	}
+	return p.checkAudience(t)
+}
+
+// checkHeaderType judges the typ of the header (RFC 9068 section 4, RFC 8725 section 3.11).
+func (p *tokenPolicy) checkHeaderType(headerType string) *refusal {
+	name := strings.TrimPrefix(strings.ToLower(headerType), "application/")
+	switch {
+	case name == "at+jwt", !p.profile && (name == "" || name == "jwt"):
+		return nil
+	case p.profile:
+		return refuseClaim(reasonWrongTokenType, "typ at+jwt", "typ "+headerType)
+	default:
+		return refuseClaim(reasonWrongTokenType, "typ at+jwt, JWT or none", "typ "+headerType)
+	}
+}
+
+func (p *tokenPolicy) checkIssuer(t *verifiedToken, metadata *provider.Metadata) *refusal {
+	expected := p.issuer
+	if metadata != nil {
+		expected = metadata.Issuer
+	}
+	if len(p.tenants) > 0 {
+		tenant, _ := t.claims["tid"].(string)
+		if !slices.Contains(p.tenants, tenant) {
+			return refuseClaim(reasonWrongIssuer, "a tenant of "+strings.Join(p.tenants, " "), "tid "+tenant)
+		}
+		expected = strings.ReplaceAll(expected, provider.TenantPlaceholder, tenant)
+	}
+	value, present := t.claims["iss"]
+	if !present && t.introspected {
+		return nil // we asked the issuer itself
+	}
+	issuer, _ := value.(string)
+	if issuer != "" && (issuer == expected || slices.Contains(p.validIssuers, issuer)) {
+		return nil
+	}
+	return refuseClaim(reasonWrongIssuer, expected, value)
+}
+
+func (p *tokenPolicy) checkDates(t *verifiedToken, now time.Time) *refusal {
+	if t.expiry.IsZero() {
+		if !t.introspected || t.claims["exp"] != nil {
+			return refuseClaim(reasonMissingClaim, "exp", t.claims["exp"])
+		}
+	} else if !now.Before(t.expiry.Add(p.skew)) {
+		return refuseClaim(reasonExpired, "exp after "+now.UTC().Format(time.RFC3339), "exp "+t.expiry.UTC().Format(time.RFC3339))
+	}
+	for _, date := range []struct {
+		name  string
+		value time.Time
+	}{{"nbf", t.notBefore}, {"iat", t.issuedAt}} {
+		if date.value.After(now.Add(p.skew)) {
+			return refuseClaim(reasonNotYetValid, date.name+" before "+now.UTC().Format(time.RFC3339),
+				date.name+" "+date.value.UTC().Format(time.RFC3339))
+		}
+	}
+	return nil
+}
+
+// foreignClaims are members that access tokens do not have and other tokens of the same provider do.
+var foreignClaims = []string{"events", "nonce", "at_hash", "c_hash"}
+
+// checkKind refuses tokens that were made for something else (RFC 8725 section 3.12).
+func (p *tokenPolicy) checkKind(t *verifiedToken) *refusal {
+	for _, name := range foreignClaims {
+		if _, ok := t.claims[name]; ok {
+			return refuseClaim(reasonWrongTokenType, "an access token", "a token with "+name)
+		}
+	}
+	if kind, ok := t.claims["typ"].(string); ok {
+		switch strings.ToLower(kind) {
+		case "id", "refresh", "offline", "logout":
+			return refuseClaim(reasonWrongTokenType, "an access token", "typ "+kind)
+		}
+	}
+	if use, ok := t.claims["token_use"]; ok && use != "access" && use != "access_token" {
+		return refuseClaim(reasonWrongTokenType, "token_use access", use)
+	}
+	if p.profile && !t.introspected {
+		for _, name := range []string{"sub", "client_id", "iat", "jti"} {
+			if emptyClaim(t.claims[name]) {
+				return refuseClaim(reasonMissingClaim, name, t.claims[name])
+			}
+		}
+	}
+	return nil
+}
+
+func (p *tokenPolicy) checkAudience(t *verifiedToken) *refusal {
+	values, wellFormed := audienceOf(t.claims[p.audienceClaim])
+	if t.introspected && p.defaultAudience && t.claims[p.audienceClaim] == nil {
+		if client, ok := t.claims["client_id"].(string); ok && client == p.clientID {
+			return nil
+		}
+		return refuseClaim(reasonWrongAudience, "client_id "+p.clientID, t.claims["client_id"])
+	}
+	if !p.anyAudience {
+		if !wellFormed {
+			return refuseClaim(reasonWrongAudience, p.audiences, t.claims[p.audienceClaim])
+		}
+		matching := slices.DeleteFunc(values, func(audience string) bool { return !slices.Contains(p.audiences, audience) })
+		if len(matching) == 0 {
+			return refuseClaim(reasonWrongAudience, p.audiences, t.claims[p.audienceClaim])
+		}
+		if slices.ContainsFunc(matching, func(audience string) bool { return audience != p.clientID }) {
+			return nil
+		}
+	} else if p.clientID == "" || !slices.Contains(values, p.clientID) {
+		return nil
+	}
+	// The audience is our own client: so are ID tokens, and this one must show that it is none.
+	if !p.showsAccess(t) {
+		return refuseClaim(reasonWrongTokenType, "a sign of an access token (scope, client_id, typ at+jwt)", "a token for the client itself")
+	}
+	return nil
+}
+
+// audienceOf reads a string or a list of strings; anything else is not well-formed.
+func audienceOf(value any) (values []string, wellFormed bool) {
+	switch value := value.(type) {
+	case string:
+		return []string{value}, value != ""
+	case []any:
+		for _, element := range value {
+			text, ok := element.(string)
+			if !ok {
+				return nil, false
+			}
+			values = append(values, text)
+		}
+		return values, len(values) > 0
+	default:
+		return nil, false
+	}
+}
+
+// showsAccess reports whether a token whose audience is our own client_id carries what only access tokens do.
+func (p *tokenPolicy) showsAccess(t *verifiedToken) bool {
+	if t.introspected || strings.HasSuffix(strings.ToLower(t.headerType), "at+jwt") {
+		return true
+	}
+	for _, name := range []string{"scope", "scp", "client_id"} {
+		if _, ok := t.claims[name]; ok {
+			return true
+		}
+	}
+	kind, _ := t.claims["typ"].(string)
+	_, party := t.claims["azp"]
+	return party && strings.EqualFold(kind, "Bearer") || t.claims["token_use"] == "access"
+}
+
+// How tokens bound to a client certificate are treated.
+const (
+	boundAuto     = "auto"
+	boundRequired = "required"
+	boundOff      = "off"
+)
+
+// checkBinding judges what changes from request to request: whether the sender has proven the key that the token is bound to
+// (RFC 7800, RFC 8705 section 3). It runs for cached tokens too.
+func (p *tokenPolicy) checkBinding(t *verifiedToken, certificate *x509.Certificate) *refusal {
+	confirmation, bound := t.claims["cnf"]
+	if !bound {
+		if p.mtlsBound == boundRequired {
+			return refuseClaim(reasonUnbound, "cnf with x5t#S256", nil)
+		}
+		return nil
+	}
+	members, _ := confirmation.(map[string]any)
+	expected, _ := members["x5t#S256"].(string)
+	if expected == "" || len(members) != 1 {
+		return refuseClaim(reasonUnbound, "a token bound to a client certificate", "cnf with "+strings.Join(memberNames(members), " "))
+	}
+	if p.mtlsBound == boundOff {
+		return nil
+	}
+	if certificate == nil {
+		return refuseClaim(reasonUnbound, "a client certificate", nil)
+	}
+	sum := sha256.Sum256(certificate.Raw)
+	if base64.RawURLEncoding.EncodeToString(sum[:]) != expected {
+		return refuseClaim(reasonUnbound, "the client certificate that the token is bound to", "another certificate")
+	}
+	return nil
+}
