@@ -10,134 +10,121 @@ import (
 // tokenDigest identifies a token in caches: all of it, by a hash that nobody can steer into a collision.
 type tokenDigest [sha256.Size]byte
 
-// tokenCache keeps what is known of tokens. It is bounded, drops entries when they expire, and holds facts about a token, never a
-// decision for a site: every handler judges the facts by its own policy. The zero capacity keeps nothing.
+// tokenCache keeps what is known of tokens. It is bounded, gives nothing back after its time, and holds facts about a token, never a
+// decision for a site: every handler judges the facts by its own policy. One of capacity zero keeps nothing.
 type tokenCache struct {
-	shards [cacheShards]cacheShard
-
-	hits, misses atomic.Uint64
+	capacity int64
+	count    atomic.Int64
+	shards   [cacheShards]cacheShard
 }
 
 const cacheShards = 32
 
-// cacheShard evicts by second chance: a ring of entries, passed over once when they were used since the hand last came by.
+// cacheShard is a part of the cache with a lock of its own. It evicts by second chance: a ring of entries, passed over once when
+// they were used since the hand last came by. The bound is that of the whole cache, as digests do not fill shards evenly.
 type cacheShard struct {
-	mu       sync.RWMutex
-	capacity int
-	entries  map[tokenDigest]*cacheEntry
-	ring     []*cacheEntry
-	hand     int
+	mu      sync.RWMutex
+	entries map[tokenDigest]*cacheEntry
+	ring    []*cacheEntry
+	hand    int
 }
 
 type cacheEntry struct {
 	digest tokenDigest
 	token  *verifiedToken
+	index  int // in the ring
 	used   atomic.Bool
 }
 
 func newTokenCache(capacity int) *tokenCache {
-	c := new(tokenCache)
-	for i := range c.shards {
-		c.shards[i].capacity = capacity / cacheShards
-		if i < capacity%cacheShards {
-			c.shards[i].capacity++
-		}
-	}
-	return c
-}
-
-func (c *tokenCache) shard(digest tokenDigest) *cacheShard {
-	return &c.shards[digest[0]%cacheShards]
+	return &tokenCache{capacity: int64(capacity)}
 }
 
 // get returns the token unless it is unknown or its time in the cache is over.
 func (c *tokenCache) get(digest tokenDigest, now time.Time) *verifiedToken {
-	s := c.shard(digest)
+	s := &c.shards[digest[0]%cacheShards]
 	s.mu.RLock()
 	entry := s.entries[digest]
+	var token *verifiedToken
+	if entry != nil {
+		token = entry.token
+	}
 	s.mu.RUnlock()
-	if entry == nil || !now.Before(entry.token.cachedUntil) {
-		c.misses.Add(1)
+	if token == nil || !now.Before(token.cachedUntil) {
 		return nil
 	}
 	if !entry.used.Load() {
 		entry.used.Store(true)
 	}
-	c.hits.Add(1)
-	return entry.token
+	return token
 }
 
 // put adds or replaces a token.
 func (c *tokenCache) put(digest tokenDigest, token *verifiedToken) {
-	s := c.shard(digest)
-	if s.capacity == 0 {
+	if c.capacity == 0 {
 		return
 	}
-	entry := &cacheEntry{digest: digest, token: token}
+	own := int(digest[0] % cacheShards)
+	s := &c.shards[own]
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if old := s.entries[digest]; old != nil {
-		for i := range s.ring {
-			if s.ring[i] == old {
-				s.ring[i] = entry
-				break
-			}
-		}
-		s.entries[digest] = entry
+	if entry := s.entries[digest]; entry != nil {
+		entry.token = token
+		s.mu.Unlock()
 		return
 	}
 	if s.entries == nil {
 		s.entries = make(map[tokenDigest]*cacheEntry)
 	}
+	entry := &cacheEntry{digest: digest, token: token, index: len(s.ring)}
 	s.entries[digest] = entry
-	if len(s.ring) < s.capacity {
-		s.ring = append(s.ring, entry)
-		return
-	}
-	now := time.Now()
-	for {
-		victim := s.ring[s.hand]
-		if victim.used.Swap(false) && now.Before(victim.token.cachedUntil) {
-			s.hand = (s.hand + 1) % len(s.ring)
-			continue
+	s.ring = append(s.ring, entry)
+	over := c.count.Add(1) > c.capacity
+	s.mu.Unlock()
+	for i := 0; over && i <= cacheShards; i++ {
+		victim := &c.shards[(own+i)%cacheShards]
+		victim.mu.Lock()
+		if victim.evict(entry, time.Now()) {
+			c.count.Add(-1)
+			over = false
 		}
-		delete(s.entries, victim.digest)
-		s.ring[s.hand] = entry
-		s.hand = (s.hand + 1) % len(s.ring)
-		return
+		victim.mu.Unlock()
 	}
 }
 
 // remove drops a token.
 func (c *tokenCache) remove(digest tokenDigest) {
-	s := c.shard(digest)
+	s := &c.shards[digest[0]%cacheShards]
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	entry := s.entries[digest]
-	if entry == nil {
-		return
-	}
-	delete(s.entries, digest)
-	for i := range s.ring {
-		if s.ring[i] == entry {
-			last := len(s.ring) - 1
-			s.ring[i] = s.ring[last]
-			s.ring[last] = nil
-			s.ring = s.ring[:last]
-			s.hand = min(s.hand, max(last-1, 0))
-			return
-		}
+	if entry := s.entries[digest]; entry != nil {
+		s.drop(entry)
+		c.count.Add(-1)
 	}
 }
 
-// size is the number of tokens kept, expired ones that nobody asked for since included.
-func (c *tokenCache) size() int {
-	n := 0
-	for i := range c.shards {
-		s := &c.shards[i]
-		s.mu.RLock()
-		n += len(s.entries)
-		s.mu.RUnlock()
+// evict drops one entry, but not the newest, and reports whether there was one. It ends: no entry is passed over twice.
+func (s *cacheShard) evict(newest *cacheEntry, now time.Time) bool {
+	for range 2 * len(s.ring) {
+		s.hand = (s.hand + 1) % len(s.ring)
+		entry := s.ring[s.hand]
+		if entry == newest || entry.used.Swap(false) && now.Before(entry.token.cachedUntil) {
+			continue
+		}
+		s.drop(entry)
+		return true
 	}
-	return n
+	return false
 }
+
+// drop takes an entry out; the last of the ring takes its place.
+func (s *cacheShard) drop(entry *cacheEntry) {
+	delete(s.entries, entry.digest)
+	last := len(s.ring) - 1
+	s.ring[entry.index] = s.ring[last]
+	s.ring[entry.index].index = entry.index
+	s.ring[last] = nil
+	s.ring = s.ring[:last]
+}
+
+// size is the number of tokens kept, those included that are out of time and that nobody has asked for since.
+func (c *tokenCache) size() int { return int(c.count.Load()) }

@@ -158,7 +158,7 @@ func (rt *runtime) stillSigned(token *verifiedToken) bool {
 }
 
 func refusalOfGate(err error) *refusal {
-	refused := &refusal{cause: err, got: err.Error()}
+	refused := &refusal{expected: "a JWT of three base64url segments", got: err.Error()}
 	switch {
 	case errors.Is(err, jose.ErrTooLarge):
 		refused.reason = reasonTooLarge

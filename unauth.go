@@ -36,7 +36,7 @@ func (u *unauth) passes(r *http.Request) (bool, error) {
 			continue
 		}
 		if rule.pass && (ambiguousPath(r.URL) || ambiguousPath(originalURL(r))) {
-			return u.pass, nil
+			continue
 		}
 		return rule.pass, nil
 	}

@@ -134,8 +134,8 @@ func headerString(header map[string]any, name string) (string, error) {
 	return text, nil
 }
 
-// LooksLikeJWT tells a token that claims to be a JWT (a JSON header and two or four dots) from an opaque one. It decides how a
-// token is judged, never whether it is accepted.
+// LooksLikeJWT tells a token that claims to be a JWT (a JSON header and two dots) from an opaque one, which encrypted tokens are
+// too. It decides how a token is judged, never whether it is accepted.
 func LooksLikeJWT(raw string) bool {
 	// "{" in base64 is "e" followed by w to z, 0 to 9, "-" or "_".
 	if len(raw) < 2 || raw[0] != 'e' {
@@ -144,8 +144,7 @@ func LooksLikeJWT(raw string) bool {
 	if c := raw[1]; (c < 'w' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '_' {
 		return false
 	}
-	dots := strings.Count(raw, ".")
-	return dots == 2 || dots == 4
+	return strings.Count(raw, ".") == 2
 }
 
 // latestDate keeps arithmetic on dates from overflowing; it is the last second that RFC 3339 can write.

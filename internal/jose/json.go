@@ -96,7 +96,7 @@ func (p *parser) object(depth int) (map[string]any, error) {
 		return nil, p.errorf("nested too deeply")
 	}
 	p.pos++ // {
-	object := make(map[string]any, 16)
+	object := make(map[string]any)
 	p.space()
 	if p.peek() == '}' {
 		p.pos++

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -99,9 +100,7 @@ func (p *Provider) do(ctx context.Context, c call) (status int, header http.Head
 	if err != nil {
 		return 0, nil, nil, &callError{endpoint: c.endpoint, cause: errors.New("the URL is not valid")}
 	}
-	for name, values := range c.header {
-		request.Header[name] = values
-	}
+	maps.Copy(request.Header, c.header)
 	if c.form != nil {
 		request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	}
@@ -148,7 +147,7 @@ func parseRetryAfter(value string, now time.Time) time.Duration {
 		return 0
 	}
 	if seconds, err := strconv.Atoi(value); err == nil {
-		return min(max(time.Duration(seconds), 0), maxRetryAfter/time.Second) * time.Second
+		return time.Duration(min(max(seconds, 0), int(maxRetryAfter.Seconds()))) * time.Second
 	}
 	if date, err := http.ParseTime(value); err == nil {
 		return min(max(date.Sub(now), 0), maxRetryAfter)

@@ -36,7 +36,7 @@ const (
 	// Bounds of the pause after a failed fetch; it doubles from one to the other.
 	minPause = 500 * time.Millisecond
 	maxPause = 15 * time.Second
-	// Bounds of the age at which keys are fetched again.
+	// MinKeysLifetime and MaxKeysLifetime bound the age at which keys are fetched again.
 	MinKeysLifetime = time.Minute
 	MaxKeysLifetime = 24 * time.Hour
 )
@@ -359,7 +359,7 @@ func (p *Provider) failed(err error) time.Duration {
 // pauseAfter doubles with each failure, with jitter, so that many instances do not return to a provider at the same instant.
 func pauseAfter(failures int) time.Duration {
 	pause := min(minPause<<min(failures, 10), maxPause)
-	return pause + rand.N(pause/4)
+	return pause + rand.N(pause/4) //nolint:gosec // spreads load; nobody gains by guessing it
 }
 
 // plan sets the one timer of this provider.
