@@ -38,6 +38,13 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 		return nil, err
 	}
 	values := h.NewRoute(matcherSet, handler)
+	if len(matcherSet) > 0 && handler.ProtectedResource != nil {
+		// The metadata must be found even where the matcher does not lead to it. The handler looks at the path itself once more.
+		wellKnown := caddy.ModuleMap{"vars": caddyconfig.JSON(caddyhttp.VarsMatcher{
+			"{http.request.orig_uri.path}": handler.ProtectedResource.metadataPaths(),
+		}, nil)}
+		values = append(values, h.NewRoute(wellKnown, handler)...)
+	}
 	for i := range values {
 		if route, ok := values[i].Value.(caddyhttp.Route); ok {
 			route.Group = blockGroup(h)
@@ -122,6 +129,14 @@ func blockGroup(h httpcaddyfile.Helper) string {
 //		introspection_addon_headers           <headers...>
 //		token_cache                           <entries>
 //		mtls_bound                            auto|required|off
+//		protected_resource {
+//			resource               <path or url>
+//			scopes_supported       <scopes...>
+//			resource_name          <text>
+//			resource_documentation <url>
+//			resource_policy_uri    <url>
+//			resource_tos_uri       <url>
+//		}
 //
 //		# who may enter
 //		unauth_action                         deny|pass [<matcher>]
@@ -247,6 +262,7 @@ var subdirectives = map[string]func(*parser) error{
 	"introspection_addon_headers":        list(func(h *Handler) *StringList { return &h.IntrospectionAddonHeaders }),
 	"token_cache":                        (*parser).tokenCache,
 	"mtls_bound":                         choice(func(h *Handler) *string { return &h.MTLSBound }, bindings),
+	"protected_resource":                 (*parser).protectedResource,
 	"unauth_action":                      (*parser).unauthAction,
 	"allow_preflight":                    flag(func(h *Handler) *bool { return &h.AllowPreflight }),
 	"required_claim":                     claimRules(func(h *Handler) *[]ClaimRule { return &h.RequiredClaims }, 0),

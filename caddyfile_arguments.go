@@ -219,6 +219,41 @@ func (p *parser) unauthAction() error {
 	return nil
 }
 
+func (p *parser) protectedResource() error {
+	resource := new(ProtectedResource)
+	p.handler.ProtectedResource = resource
+	fields := map[string]func(*parser) error{
+		"resource":               text(func(*Handler) *string { return &resource.Resource }),
+		"scopes_supported":       list(func(*Handler) *StringList { return &resource.ScopesSupported }),
+		"resource_name":          text(func(*Handler) *string { return &resource.ResourceName }),
+		"resource_documentation": text(func(*Handler) *string { return &resource.ResourceDocumentation }),
+		"resource_policy_uri":    text(func(*Handler) *string { return &resource.ResourcePolicyURI }),
+		"resource_tos_uri":       text(func(*Handler) *string { return &resource.ResourceTosURI }),
+	}
+	if p.NextArg() {
+		return p.Errf("protected_resource: unexpected argument %q", p.Val())
+	}
+	seen := make(map[string]bool)
+	for nesting := p.Nesting(); p.NextBlock(nesting); {
+		name := p.Val()
+		read, ok := fields[name]
+		if !ok {
+			return p.Errf("protected_resource: unrecognized subdirective %q%s", name, didYouMean(name, keys(fields)))
+		}
+		if seen[name] && name != "scopes_supported" {
+			return p.Errf("protected_resource: %s is set twice", name)
+		}
+		seen[name] = true
+		if err := read(p); err != nil {
+			return err
+		}
+		if p.NextArg() {
+			return p.Errf("%s: unexpected argument %q", name, p.Val())
+		}
+	}
+	return nil
+}
+
 func (p *parser) claimHeader() error {
 	args := p.RemainingArgs()
 	if len(args) != 2 && (len(args) != 3 || args[2] != "json") {

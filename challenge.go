@@ -23,15 +23,15 @@ const (
 
 // refuse answers a request that is not let through: the status and challenge of its reason, and a body for whoever asked, a page for
 // a browser and JSON for everybody else. With error_responses handle_errors it returns the error to the site instead.
-func (rt *runtime) refuse(w http.ResponseWriter, r *http.Request, st *requestState, refused *refusal) error {
+func (rt *runtime) refuse(w http.ResponseWriter, r *http.Request, st *requestState, method string, refused *refusal) error {
 	a := refused.answer()
 	id := requestID(r)
 	rt.logRefusal(r, refused, id)
-	rt.metrics.request(st.method(), resultOf(a.status))
+	rt.metrics.request(method, resultOf(a.status))
 
 	header := w.Header()
 	header.Set("Cache-Control", "no-store")
-	if challenge := rt.challenge(refused); challenge != "" {
+	if challenge := rt.challenge(r, refused); challenge != "" {
 		header.Set("Www-Authenticate", challenge)
 	}
 	if a.status == http.StatusServiceUnavailable {
@@ -49,10 +49,15 @@ func (rt *runtime) refuse(w http.ResponseWriter, r *http.Request, st *requestSta
 }
 
 // challenge is the WWW-Authenticate header (RFC 6750 section 3), empty where none is due. It holds configured and fixed text only.
-func (rt *runtime) challenge(refused *refusal) string {
+func (rt *runtime) challenge(r *http.Request, refused *refusal) string {
 	a := refused.answer()
 	var b strings.Builder
 	b.WriteString(rt.challengeStart)
+	if rt.resource != nil && a.status == http.StatusUnauthorized {
+		if metadata := rt.resource.metadataURL(r); metadata != "" {
+			b.WriteString(", resource_metadata=" + quotedString(metadata))
+		}
+	}
 	switch {
 	case refused.reason == reasonNoCredentials:
 		// without a token there is no error to tell of (RFC 6750 section 3.1)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/textproto"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -46,6 +47,7 @@ const (
 func (h *Handler) check() error {
 	for _, check := range []func() error{
 		h.checkProvider, h.checkKeys, h.checkClient, h.checkLists, h.checkTokens, h.checkDurations, h.checkRules, h.checkHeaders,
+		h.checkResource,
 	} {
 		if err := check(); err != nil {
 			return err
@@ -405,6 +407,36 @@ func (h *Handler) checkHeaders() error {
 			if _, err := parseClaimPath(path); err != nil {
 				return fieldError("claim_placeholders", "%s: %q: %v", name, path, err)
 			}
+		}
+	}
+	return nil
+}
+
+func (h *Handler) checkResource() error {
+	resource := h.ProtectedResource
+	if resource == nil {
+		return nil
+	}
+	if resource.ScopesSupported != nil && len(resource.ScopesSupported) == 0 {
+		return fieldError("protected_resource.scopes_supported", "the list is empty; leave it out or name a value")
+	}
+	for _, address := range []struct{ field, value string }{
+		{"resource", resource.Resource},
+		{"resource_documentation", resource.ResourceDocumentation},
+		{"resource_policy_uri", resource.ResourcePolicyURI},
+		{"resource_tos_uri", resource.ResourceTosURI},
+	} {
+		if address.value == "" || h.unresolved(address.value) {
+			continue
+		}
+		if address.field == "resource" && strings.HasPrefix(address.value, "/") {
+			if u, err := url.Parse(address.value); err != nil || u.Host != "" || u.RawQuery != "" || u.Fragment != "" || ambiguousPath(u) {
+				return fieldError("protected_resource.resource", "%q is not a plain path", address.value)
+			}
+			continue
+		}
+		if err := provider.CheckURL(address.value); err != nil {
+			return fieldError("protected_resource."+address.field, "%v", err)
 		}
 	}
 	return nil

@@ -101,6 +101,25 @@ type ClaimRule struct {
 	Values StringList `json:"values,omitempty"`
 }
 
+// ProtectedResource describes a site to its clients (RFC 9728 section 2). The issuer is published as its authorization server, and
+// where tokens are accepted as its bearer methods.
+type ProtectedResource struct {
+	// The identifier of the resource: a URL, or a path that is completed with the request's public origin. Clients ask the provider
+	// for tokens with this audience. Default: the public origin
+	Resource string `json:"resource,omitempty"`
+
+	// The scopes that clients may need.
+	ScopesSupported StringList `json:"scopes_supported,omitempty"`
+
+	// The name of the resource, for people.
+	ResourceName string `json:"resource_name,omitempty"`
+
+	// Pages about the resource: for developers, on how its data is used, and its terms of service.
+	ResourceDocumentation string `json:"resource_documentation,omitempty"`
+	ResourcePolicyURI     string `json:"resource_policy_uri,omitempty"`
+	ResourceTosURI        string `json:"resource_tos_uri,omitempty"`
+}
+
 // ClaimHeader says which claim a header carries. In JSON a single string is the path of the claim.
 type ClaimHeader struct {
 	// The path of the claim.

@@ -20,13 +20,16 @@ import (
 // ServeHTTP decides on a request, stage by stage.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	rt := h.runtime
+	if rt.resource != nil && rt.resource.owns(r) {
+		return rt.serveResourceMetadata(w, r)
+	}
 
 	// Read the credential, then remove everything that could be taken for our own word, whatever the request will get.
 	token, refused := rt.credentials.take(r)
 	rt.headers.strip(r)
 	st := stateOf(r, rt)
 	if refused != nil {
-		return rt.refuse(w, r, st, refused)
+		return rt.refuse(w, r, st, methodBearer, refused)
 	}
 
 	if token == "" {
@@ -37,7 +40,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	id, refused := rt.authenticate(r, token)
 	if refused != nil {
 		rt.metrics.refusedToken(refused.reason)
-		return rt.refuse(w, r, st, refused)
+		return rt.refuse(w, r, st, methodBearer, refused)
 	}
 	rt.metrics.valid.Inc()
 	rt.metrics.allowed.Inc()
@@ -62,7 +65,7 @@ func (rt *runtime) serveAnonymous(w http.ResponseWriter, r *http.Request, next c
 		rt.metrics.request(methodNone, resultPassed)
 		return next.ServeHTTP(w, r)
 	}
-	return rt.refuse(w, r, st, refuse(reasonNoCredentials))
+	return rt.refuse(w, r, st, methodNone, refuse(reasonNoCredentials))
 }
 
 // authenticate makes an identity of a bearer token, or says why not.

@@ -215,6 +215,11 @@ type Handler struct {
 	// way is refused. Default: auto
 	MTLSBound string `json:"mtls_bound,omitempty"`
 
+	// Metadata about this site as a protected resource (RFC 9728), by which clients find the provider: published for anybody at
+	// /.well-known/oauth-protected-resource, with the path of the resource after it where it has one, and named in every 401.
+	// Default: off
+	ProtectedResource *ProtectedResource `json:"protected_resource,omitempty"`
+
 	// Claims that must be there, or equal one of the listed values; all rules must hold. A missing claim refuses (403).
 	RequiredClaims []ClaimRule `json:"required_claims,omitempty"`
 

@@ -17,6 +17,46 @@ func originalURL(r *http.Request) *url.URL {
 	return r.URL
 }
 
+// publicOrigin is the scheme and host by which the client reached us, "" when the host is not one. What proxies say of it counts
+// only from those that Caddy trusts, and of several the last word, as Caddy's own proxy has it.
+func publicOrigin(r *http.Request) string {
+	scheme, host := "http", r.Host
+	if r.TLS != nil {
+		scheme = "https"
+	}
+	if trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool); trusted {
+		if proto := lastValue(r.Header, "X-Forwarded-Proto"); proto == "http" || proto == "https" {
+			scheme = proto
+		}
+		if forwarded := lastValue(r.Header, "X-Forwarded-Host"); forwarded != "" {
+			host = forwarded
+		}
+	}
+	if !isHost(host) {
+		return ""
+	}
+	return scheme + "://" + host
+}
+
+// lastValue is the last element of a header that is a list.
+func lastValue(header http.Header, name string) string {
+	values := header.Values(name)
+	if len(values) == 0 {
+		return ""
+	}
+	last := values[len(values)-1]
+	return strings.TrimSpace(last[strings.LastIndexByte(last, ',')+1:])
+}
+
+// isHost reports whether text is a host name or address with an optional port and nothing else.
+func isHost(text string) bool {
+	u, err := url.Parse("http://" + text)
+	return err == nil && text != "" && u.Host == text && u.Hostname() != "" &&
+		!strings.ContainsFunc(text, func(r rune) bool {
+			return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune(".-_:[]", r)
+		})
+}
+
 // isNavigation reports whether a browser loads a page with this request, rather than a script, an image, a WebSocket or a program
 // something else (Fetch Metadata; without it, by what the client accepts).
 func isNavigation(r *http.Request) bool {

@@ -59,13 +59,6 @@ func (st *requestState) identify(id *identity, token string) {
 	st.identity, st.token = id, token
 }
 
-func (st *requestState) method() string {
-	if st.identity != nil {
-		return st.identity.method
-	}
-	return methodNone
-}
-
 // Placeholders.
 const (
 	placeholderUser   = "http.auth.user."

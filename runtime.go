@@ -54,6 +54,7 @@ type runtime struct {
 	headers           identityHeaders
 	claimPlaceholders map[string]claimPath
 
+	resource       *protectedResource // nil: no metadata is published
 	unauth         unauth
 	allowPreflight bool
 	errorResponses string
@@ -100,6 +101,7 @@ func (h *Handler) newRuntime(ctx caddy.Context) (rt *runtime, err error) {
 	if err = h.compile(rt); err != nil {
 		return rt, err
 	}
+	rt.resource = h.compileResource()
 	if err = h.compileUnauth(ctx, rt); err != nil {
 		return rt, err
 	}
