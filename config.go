@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"reflect"
 	"strings"
 	"time"
@@ -183,19 +182,34 @@ func (h *Handler) UnmarshalJSON(text []byte) error {
 			return fmt.Errorf("unknown field %q%s", name, didYouMean(name, keys(names)))
 		}
 	}
-	type plain Handler // without this method
-	decoder := json.NewDecoder(bytes.NewReader(text))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode((*plain)(h)); err != nil {
-		if typeError, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-			return fmt.Errorf("%s: expected %s, got a JSON %s", typeError.Field, typeError.Type, typeError.Value)
+	for _, name := range sortedKeys(members) {
+		decoder := json.NewDecoder(bytes.NewReader(members[name]))
+		decoder.DisallowUnknownFields()
+		target := reflect.ValueOf(h).Elem().Field(names[name])
+		if err := decoder.Decode(target.Addr().Interface()); err != nil {
+			if typeError, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+				return fieldError(name, "expected %s, got a JSON %s", jsonType(typeError.Type), typeError.Value)
+			}
+			return fieldError(name, "%s", strings.TrimPrefix(err.Error(), "json: "))
 		}
-		return err
-	}
-	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("data after the JSON object")
 	}
 	return nil
+}
+
+// jsonType names a Go type as somebody who writes JSON knows it.
+func jsonType(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Bool:
+		return "true or false"
+	case reflect.String:
+		return "a string"
+	case reflect.Slice:
+		return "a list"
+	case reflect.Map, reflect.Struct:
+		return "an object"
+	default:
+		return "a number"
+	}
 }
 
 // jsonFields maps the JSON names of a struct's fields to their indexes.
@@ -223,8 +237,13 @@ func resolve(v reflect.Value, field string, repl *caddy.Replacer) error {
 			return nil
 		}
 		resolved, err := repl.ReplaceOrErr(text, true, true)
-		if err != nil {
+		switch {
+		case err == nil:
+		case strings.Contains(err.Error(), "{env.") || strings.Contains(err.Error(), "{file."):
 			return fieldError(field, "%v", err)
+		default:
+			// what stands in braces may be a part of a secret
+			return fieldError(field, `has an unrecognized placeholder; write a literal brace as \{`)
 		}
 		v.SetString(resolved)
 	case reflect.Pointer:

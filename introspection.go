@@ -91,7 +91,12 @@ func (rt *runtime) introspect(ctx context.Context, raw string, digest tokenDiges
 		return token, nil
 	}
 	// One call for all that bring the same token; nobody's disconnect cancels it for the others.
-	done := shared.flight.DoChan(string(key[:]), func() (any, error) {
+	done := shared.flight.DoChan(string(key[:]), func() (_ any, err error) {
+		defer func() {
+			if r := recover(); r != nil {
+				err = fmt.Errorf("%w: panic: %v", provider.ErrIntrospection, r) // it would end the process otherwise
+			}
+		}()
 		claims, text, err := shared.introspector.Introspect(context.WithoutCancel(ctx), raw, header)
 		if err != nil {
 			return nil, err

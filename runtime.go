@@ -307,7 +307,8 @@ func (h *Handler) clientAuthentication(method string) (*provider.ClientAuthentic
 		if !isInlineJSON(text) && !strings.Contains(text, "-----BEGIN") {
 			file, err := os.ReadFile(text)
 			if err != nil {
-				return nil, fieldError("client_private_key", "%v", err)
+				// the system's text would quote what may be a key in a format that we do not know
+				return nil, fieldError("client_private_key", "neither PEM nor a JWK nor a file that can be read")
 			}
 			text = string(file)
 		}
@@ -340,7 +341,7 @@ func (h *Handler) providerConfig(ctx caddy.Context) (provider.Config, error) {
 		InsecureSkipVerify: h.insecure(),
 		UserAgent:          userAgent,
 	}
-	if err := h.loadStaticKeys(&config); err != nil {
+	if err := h.loadStaticKeys(&config, ctx.Logger()); err != nil {
 		return config, err
 	}
 	if len(h.TLSTrustPoolRaw) > 0 {
@@ -377,7 +378,7 @@ func (h *Handler) providerConfig(ctx caddy.Context) (provider.Config, error) {
 	return config, nil
 }
 
-func (h *Handler) loadStaticKeys(config *provider.Config) error {
+func (h *Handler) loadStaticKeys(config *provider.Config, logger *zap.Logger) error {
 	switch {
 	case h.PublicKey != "":
 		keys, err := jose.ParsePEM([]byte(h.PublicKey))
@@ -394,8 +395,9 @@ func (h *Handler) loadStaticKeys(config *provider.Config) error {
 		if err != nil {
 			return fieldError("jwks", "%s: %v", h.JWKS, err)
 		}
-		if len(skipped) > 0 {
-			return fieldError("jwks", "%s: key %d is %v", h.JWKS, skipped[0].Index+1, skipped[0].Reason)
+		for _, key := range skipped {
+			logger.Warn("a key of the file cannot be used; the others can",
+				zap.String("jwks", h.JWKS), zap.Int("index", key.Index), zap.String("cause", key.Reason.Error()))
 		}
 		config.StaticKeys, config.StaticKeysDigest = keys, digestOf(text)
 	case len(h.TokenSigningAlgValuesExpected) > 0 && jose.Symmetric(h.TokenSigningAlgValuesExpected[0]):

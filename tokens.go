@@ -106,11 +106,11 @@ func (rt *runtime) validateJWT(ctx context.Context, raw string, digest tokenDige
 	if err != nil {
 		return nil, rt.providerRefusal(err)
 	}
-	key, refused := signingKey(parsed, keys)
-	if refused != nil && refused.reason == reasonUnknownKey {
+	key, named, refused := signingKey(parsed, keys)
+	if refused != nil && !named {
 		if renewed := rt.provider.RenewKeys(ctx, keys); renewed != keys {
 			keys = renewed
-			key, refused = signingKey(parsed, keys)
+			key, _, refused = signingKey(parsed, keys)
 		}
 	}
 	if refused != nil {
@@ -122,22 +122,22 @@ func (rt *runtime) validateJWT(ctx context.Context, raw string, digest tokenDige
 	return token, nil
 }
 
-// signingKey returns the key of the set that signed the token. A token that no known key can have signed is refused as
-// unknown_key, for which the keys may be fetched again; a bad signature by a key of the right name is final.
-func signingKey(token *jose.Token, keys *jose.KeySet) (*jose.Key, *refusal) {
+// signingKey returns the key of the set that signed the token. named reports whether the set has the key that the token names:
+// if not, the keys may be too old; if so, a signature that does not verify is final.
+func signingKey(token *jose.Token, keys *jose.KeySet) (key *jose.Key, named bool, refused *refusal) {
 	candidates, named := keys.Candidates(token.KeyID, token.Algorithm)
 	for _, key := range candidates {
 		if token.Verify(key) == nil {
-			return key, nil
+			return key, named, nil
 		}
 	}
 	switch {
-	case !named:
-		return nil, refuseClaim(reasonUnknownKey, "a key of the provider", "kid "+token.KeyID)
-	case len(candidates) == 0:
-		return nil, refuseClaim(reasonUnsupportedAlgorithm, "the algorithm of the key", token.Algorithm)
+	case len(candidates) > 0:
+		return nil, named, refuseClaim(reasonBadSignature, "a signature by a key of the provider", "kid "+token.KeyID)
+	case named:
+		return nil, named, refuseClaim(reasonUnsupportedAlgorithm, "the algorithm of the key", token.Algorithm)
 	default:
-		return nil, refuse(reasonBadSignature)
+		return nil, named, refuseClaim(reasonUnknownKey, "a key of the provider", "kid "+token.KeyID)
 	}
 }
 
