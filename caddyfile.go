@@ -129,6 +129,7 @@ func blockGroup(h httpcaddyfile.Helper) string {
 //		introspection_addon_headers           <headers...>
 //		token_cache                           <entries>
 //		mtls_bound                            auto|required|off
+//		dpop_bound                            auto|required|off
 //		protected_resource {
 //			resource               <path or url>
 //			scopes_supported       <scopes...>
@@ -262,6 +263,7 @@ var subdirectives = map[string]func(*parser) error{
 	"introspection_addon_headers":        list(func(h *Handler) *StringList { return &h.IntrospectionAddonHeaders }),
 	"token_cache":                        (*parser).tokenCache,
 	"mtls_bound":                         choice(func(h *Handler) *string { return &h.MTLSBound }, bindings),
+	"dpop_bound":                         choice(func(h *Handler) *string { return &h.DPoPBound }, bindings),
 	"protected_resource":                 (*parser).protectedResource,
 	"unauth_action":                      (*parser).unauthAction,
 	"allow_preflight":                    flag(func(h *Handler) *bool { return &h.AllowPreflight }),

@@ -13,6 +13,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-openid-connect/caddy-openid-connect/internal/jose"
 )
 
 // Who writes the bodies of refusals.
@@ -23,15 +25,19 @@ const (
 
 // refuse answers a request that is not let through: the status and challenge of its reason, and a body for whoever asked, a page for
 // a browser and JSON for everybody else. With error_responses handle_errors it returns the error to the site instead.
-func (rt *runtime) refuse(w http.ResponseWriter, r *http.Request, st *requestState, method string, refused *refusal) error {
+func (rt *runtime) refuse(w http.ResponseWriter, r *http.Request, st *requestState, scheme string, refused *refusal) error {
 	a := refused.answer()
 	id := requestID(r)
 	rt.logRefusal(r, refused, id)
-	rt.metrics.request(method, resultOf(a.status))
+	if scheme == "" {
+		rt.metrics.request(methodNone, resultOf(a.status))
+	} else {
+		rt.metrics.request(methodBearer, resultOf(a.status))
+	}
 
 	header := w.Header()
 	header.Set("Cache-Control", "no-store")
-	if challenge := rt.challenge(r, refused); challenge != "" {
+	if challenge := rt.challenge(r, scheme, refused); challenge != "" {
 		header.Set("Www-Authenticate", challenge)
 	}
 	if a.status == http.StatusServiceUnavailable {
@@ -49,10 +55,16 @@ func (rt *runtime) refuse(w http.ResponseWriter, r *http.Request, st *requestSta
 }
 
 // challenge is the WWW-Authenticate header (RFC 6750 section 3), empty where none is due. It holds configured and fixed text only.
-func (rt *runtime) challenge(r *http.Request, refused *refusal) string {
+func (rt *runtime) challenge(r *http.Request, scheme string, refused *refusal) string {
 	a := refused.answer()
+	if rt.policy.dpopBound == boundRequired {
+		scheme = schemeDPoP
+	}
 	var b strings.Builder
-	b.WriteString(rt.challengeStart)
+	b.WriteString(or(scheme, schemeBearer) + " realm=" + rt.realm)
+	if scheme == schemeDPoP {
+		b.WriteString(`, algs="` + strings.Join(jose.AsymmetricAlgorithms(), " ") + `"`)
+	}
 	if rt.resource != nil && a.status == http.StatusUnauthorized {
 		if metadata := rt.resource.metadataURL(r); metadata != "" {
 			b.WriteString(", resource_metadata=" + quotedString(metadata))
@@ -62,7 +74,7 @@ func (rt *runtime) challenge(r *http.Request, refused *refusal) string {
 	case refused.reason == reasonNoCredentials:
 		// without a token there is no error to tell of (RFC 6750 section 3.1)
 		return b.String()
-	case a.code == codeInvalidRequest, a.code == codeInvalidToken, a.code == codeInsufficientScope:
+	case a.code == codeInvalidRequest, a.code == codeInvalidToken, a.code == codeInvalidProof, a.code == codeInsufficientScope:
 		b.WriteString(`, error="` + a.code + `", error_description="` + a.text + `"`)
 		if refused.scope != "" {
 			b.WriteString(`, scope="` + refused.scope + `"`)

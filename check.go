@@ -276,6 +276,7 @@ func (h *Handler) checkTokens() error {
 		{"unauth_action", h.UnauthAction, unauthActions},
 		{"error_responses", h.ErrorResponses, errorResponses},
 		{"mtls_bound", h.MTLSBound, bindings},
+		{"dpop_bound", h.DPoPBound, bindings},
 	} {
 		if err := h.oneOf(choice.field, choice.value, choice.valid); err != nil {
 			return err
@@ -472,6 +473,9 @@ func (h *Handler) warnings() []string {
 	}
 	if h.MTLSBound == boundOff {
 		warnings = append(warnings, "mtls_bound off: a stolen token that is bound to a certificate works without it")
+	}
+	if h.DPoPBound == boundOff {
+		warnings = append(warnings, "dpop_bound off: a stolen token that is bound to a key works without it")
 	}
 	for _, address := range []string{h.Issuer, h.Discovery, h.JWKSURI, h.IntrospectionEndpoint} {
 		if address != "" && provider.PlainHTTP(address) {

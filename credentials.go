@@ -6,10 +6,17 @@ import (
 	"strings"
 )
 
-// credentials says where requests may carry a bearer token.
+// credentials says where requests may carry a token.
 type credentials struct {
 	sources []TokenSource // besides Authorization; header names are canonical
+	dpop    bool          // the DPoP scheme is ours too
 }
+
+// Authentication schemes.
+const (
+	schemeBearer = "Bearer"
+	schemeDPoP   = "DPoP"
+)
 
 // Places of a [TokenSource].
 const (
@@ -18,14 +25,18 @@ const (
 	inQuery  = "query"
 )
 
-// take returns the one token of the request, or "" when there is none. A token in the query is removed from it, so that it is not
+// take returns the one token of the request and the scheme it came with, or "" when there is none. A token in the query is removed from it, so that it is not
 // passed on. More than one credential is refused, never ranked.
-func (c *credentials) take(r *http.Request) (token string, refused *refusal) {
+func (c *credentials) take(r *http.Request) (token, scheme string, refused *refusal) {
+	scheme = schemeBearer
 	if len(r.Header["Authorization"]) > 1 {
 		refused = refuseClaim(reasonAmbiguousCredentials, "one Authorization header", len(r.Header["Authorization"]))
 	} else if values := r.Header["Authorization"]; len(values) == 1 {
-		if token, refused = bearerToken(values[0]); refused != nil {
-			token = ""
+		token, refused = schemeToken(values[0], schemeBearer)
+		if c.dpop && token == "" && refused == nil {
+			if token, refused = schemeToken(values[0], schemeDPoP); token != "" || refused != nil {
+				scheme = schemeDPoP
+			}
 		}
 	}
 	found := 0
@@ -44,18 +55,17 @@ func (c *credentials) take(r *http.Request) (token string, refused *refusal) {
 	}
 	switch {
 	case refused != nil:
-		return "", refused
+		return "", scheme, refused
 	case found > 1:
-		return "", refuseClaim(reasonAmbiguousCredentials, "one token", found)
+		return "", scheme, refuseClaim(reasonAmbiguousCredentials, "one token", found)
 	default:
-		return token, nil
+		return token, scheme, nil
 	}
 }
 
-// bearerToken returns the token of an Authorization header (RFC 6750 section 2.1), "" when the header has another scheme. The scheme
+// schemeToken returns the token of an Authorization header (RFC 6750 section 2.1), "" when the header has another scheme. The scheme
 // is read in any case (RFC 9110 section 11.1), and only spaces may follow it.
-func bearerToken(header string) (string, *refusal) {
-	const scheme = "bearer"
+func schemeToken(header, scheme string) (string, *refusal) {
 	if len(header) < len(scheme) || !strings.EqualFold(header[:len(scheme)], scheme) {
 		return "", nil
 	}
@@ -65,7 +75,7 @@ func bearerToken(header string) (string, *refusal) {
 	}
 	token := strings.TrimLeft(rest, " ")
 	if len(token) == len(rest) || !isB64Token(token) {
-		return "", refuseClaim(reasonMalformedAuthorization, "Bearer, a space and a token", "something else")
+		return "", refuseClaim(reasonMalformedAuthorization, scheme+", a space and a token", "something else")
 	}
 	return token, nil
 }
@@ -98,7 +108,7 @@ func (s *TokenSource) values(r *http.Request) (values []string, bad bool) {
 	switch s.In {
 	case inHeader:
 		for _, value := range r.Header[s.Name] {
-			if token, refused := bearerToken(value); refused != nil {
+			if token, refused := schemeToken(value, schemeBearer); refused != nil {
 				bad = true
 			} else if token != "" {
 				value = token

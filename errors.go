@@ -32,6 +32,8 @@ const (
 	reasonWrongTokenType       Reason = "wrong_token_type"
 	reasonInactive             Reason = "inactive"
 	reasonUnbound              Reason = "unbound"
+	reasonProofInvalid         Reason = "proof_invalid"
+	reasonProofReplayed        Reason = "proof_replayed"
 
 	// rules
 	reasonInsufficientScope Reason = "insufficient_scope"
@@ -50,6 +52,7 @@ const (
 	codeLoginRequired     = "login_required"
 	codeInvalidRequest    = "invalid_request"
 	codeInvalidToken      = "invalid_token"
+	codeInvalidProof      = "invalid_dpop_proof"
 	codeInsufficientScope = "insufficient_scope"
 	codeAccessDenied      = "access_denied"
 	codeUnavailable       = "temporarily_unavailable"
@@ -133,7 +136,15 @@ var answers = map[Reason]answer{
 	},
 	reasonUnbound: {
 		http.StatusUnauthorized, codeInvalidToken, "The token is bound to a key that the request does not prove.",
-		"the token has a cnf claim; see mtls_bound",
+		"the token has a cnf claim; see mtls_bound and dpop_bound",
+	},
+	reasonProofInvalid: {
+		http.StatusUnauthorized, codeInvalidProof, "The proof of possession is not valid.",
+		"the client must make a fresh DPoP proof for each request, with the key that the token is bound to",
+	},
+	reasonProofReplayed: {
+		http.StatusUnauthorized, codeInvalidProof, "The proof of possession has been used before.",
+		"the client must make a fresh DPoP proof for each request",
 	},
 
 	reasonInsufficientScope: {

@@ -3,7 +3,6 @@ package openidconnect
 import (
 	"context"
 	"crypto/sha256"
-	"crypto/x509"
 	"errors"
 	"net/http"
 	"time"
@@ -25,11 +24,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 
 	// Read the credential, then remove everything that could be taken for our own word, whatever the request will get.
-	token, refused := rt.credentials.take(r)
+	token, scheme, refused := rt.credentials.take(r)
 	rt.headers.strip(r)
 	st := stateOf(r, rt)
 	if refused != nil {
-		return rt.refuse(w, r, st, methodBearer, refused)
+		return rt.refuse(w, r, st, scheme, refused)
 	}
 
 	if token == "" {
@@ -37,10 +36,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 
 	// A credential that was sent decides alone: when it fails, nothing else is tried.
-	id, refused := rt.authenticate(r, token)
+	id, refused := rt.authenticate(r, token, scheme)
 	if refused != nil {
 		rt.metrics.refusedToken(refused.reason)
-		return rt.refuse(w, r, st, methodBearer, refused)
+		return rt.refuse(w, r, st, scheme, refused)
 	}
 	rt.metrics.valid.Inc()
 	rt.metrics.allowed.Inc()
@@ -65,11 +64,11 @@ func (rt *runtime) serveAnonymous(w http.ResponseWriter, r *http.Request, next c
 		rt.metrics.request(methodNone, resultPassed)
 		return next.ServeHTTP(w, r)
 	}
-	return rt.refuse(w, r, st, methodNone, refuse(reasonNoCredentials))
+	return rt.refuse(w, r, st, "", refuse(reasonNoCredentials))
 }
 
 // authenticate makes an identity of a bearer token, or says why not.
-func (rt *runtime) authenticate(r *http.Request, raw string) (*identity, *refusal) {
+func (rt *runtime) authenticate(r *http.Request, raw, scheme string) (*identity, *refusal) {
 	if len(raw) > jose.MaxClientToken {
 		return nil, refuseClaim(reasonTooLarge, jose.MaxClientToken, len(raw))
 	}
@@ -79,8 +78,10 @@ func (rt *runtime) authenticate(r *http.Request, raw string) (*identity, *refusa
 	if refused != nil {
 		return nil, refused
 	}
-	if refused := rt.policy.checkBinding(token, clientCertificate(r)); refused != nil {
-		return nil, refused
+	if token.bound || rt.demandsBinding || scheme == schemeDPoP {
+		if refused := rt.checkBinding(r, token, raw, scheme, now); refused != nil {
+			return nil, refused
+		}
 	}
 	if id := token.identityFor(rt.number); id != nil {
 		return id, nil
@@ -131,14 +132,6 @@ func (rt *runtime) recheck(ctx context.Context, token *verifiedToken, now time.T
 		return refused
 	}
 	return rt.policy.check(token, metadata, now)
-}
-
-// clientCertificate is the certificate that the client has proven in this very connection.
-func clientCertificate(r *http.Request) *x509.Certificate {
-	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
-		return nil
-	}
-	return r.TLS.PeerCertificates[0]
 }
 
 // providerRefusal maps what went wrong with the provider to the answer for the request that needed it.

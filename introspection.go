@@ -133,13 +133,13 @@ func (rt *runtime) readAnswer(claims map[string]any, text string) (*verifiedToke
 		name, _ := kind.(string)
 		switch {
 		case strings.EqualFold(name, "Bearer"), strings.EqualFold(name, "access_token"):
-		case strings.EqualFold(name, "DPoP"):
-			return nil, refuseClaim(reasonUnbound, "token_type Bearer", name)
+		case strings.EqualFold(name, "DPoP") && claims["cnf"] != nil: // what proves it is looked at with each request
 		default:
 			return nil, refuseClaim(reasonWrongTokenType, "token_type Bearer", kind)
 		}
 	}
 	token := &verifiedToken{claims: claims, payload: text, introspected: true}
+	_, token.bound = claims["cnf"]
 	var err error
 	if token.expiry, err = jose.Date(claims, "exp"); err == nil {
 		if token.notBefore, err = jose.Date(claims, "nbf"); err == nil {

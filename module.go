@@ -211,9 +211,13 @@ type Handler struct {
 	JWTVerificationCacheIgnore bool `json:"jwt_verification_cache_ignore,omitempty"`
 
 	// Tokens bound to a client certificate (RFC 8705): "auto" demands the certificate for tokens that are bound, "required" refuses
-	// all others, "off" accepts them unproven. The certificate is the one of the TLS connection to Caddy. A token bound in another
-	// way is refused. Default: auto
+	// all others, "off" accepts them unproven and warns at every load. The certificate is the one of the TLS connection to Caddy.
+	// Default: auto
 	MTLSBound string `json:"mtls_bound,omitempty"`
+
+	// The same for tokens bound to a DPoP key (RFC 9449). They come with the DPoP scheme instead of Bearer and a fresh proof in the
+	// DPoP header, which is good for this one request. A token bound in a way that is not known is refused. Default: auto
+	DPoPBound string `json:"dpop_bound,omitempty"`
 
 	// Metadata about this site as a protected resource (RFC 9728), by which clients find the provider: published for anybody at
 	// /.well-known/oauth-protected-resource, with the path of the resource after it where it has one, and named in every 401.

@@ -114,7 +114,7 @@ func (rt *runtime) serveResourceMetadata(w http.ResponseWriter, r *http.Request)
 	}
 	metadata, refused := rt.metadataForIssuer(r.Context())
 	if refused != nil {
-		return rt.refuse(w, r, stateOf(r, rt), methodNone, refused)
+		return rt.refuse(w, r, stateOf(r, rt), "", refused)
 	}
 	origin := rt.resource.originFor(r)
 	if origin == "" {

@@ -50,6 +50,8 @@ type runtime struct {
 	policy            tokenPolicy
 	introspection     introspectionPolicy
 	authorization     authorization
+	demandsBinding    bool // of every token
+	proofs            *proofMemory
 	usernameClaim     claimPath
 	headers           identityHeaders
 	claimPlaceholders map[string]claimPath
@@ -58,7 +60,7 @@ type runtime struct {
 	unauth         unauth
 	allowPreflight bool
 	errorResponses string
-	challengeStart string // Bearer realm="…"
+	realm          string // as a quoted-string
 
 	releases []func() error
 }
@@ -84,7 +86,7 @@ func (h *Handler) newRuntime(ctx caddy.Context) (rt *runtime, err error) {
 		issuerName:     or(h.Issuer, h.Discovery),
 		allowPreflight: h.AllowPreflight,
 		errorResponses: or(h.ErrorResponses, errorResponsesBuiltin),
-		challengeStart: "Bearer realm=" + quotedString(or(h.Realm, defaultRealm)),
+		realm:          quotedString(or(h.Realm, defaultRealm)),
 	}
 	// What was acquired before a failure is given back here: Cleanup sees no runtime then.
 	defer func() {
@@ -145,7 +147,10 @@ func (h *Handler) compile(rt *runtime) error {
 		profile:         h.TokenType == tokenTypeAccess,
 		skew:            skew.or(defaultClockSkew),
 		mtlsBound:       or(h.MTLSBound, boundAuto),
+		dpopBound:       or(h.DPoPBound, boundAuto),
 	}
+	rt.demandsBinding = rt.policy.mtlsBound == boundRequired || rt.policy.dpopBound == boundRequired
+	rt.credentials.dpop = rt.policy.dpopBound != boundOff
 	rt.authorization.requiredScopes = h.RequiredScopes
 	for _, rules := range []struct {
 		from []ClaimRule
@@ -246,6 +251,13 @@ func (h *Handler) acquire(ctx caddy.Context, rt *runtime) error {
 	}{"verified tokens", size}, func() *tokenCache { return newTokenCache(size) })
 	rt.tokens = cache
 	rt.releases = append(rt.releases, func() error { giveBack(); return nil })
+	lifetime := proofLifetime + 2*rt.policy.skew
+	proofs, giveBackProofs := part(shared, struct {
+		of       string
+		lifetime time.Duration
+	}{"used proofs", lifetime}, func() *proofMemory { return newProofMemory(lifetime) })
+	rt.proofs = proofs
+	rt.releases = append(rt.releases, func() error { giveBackProofs(); return nil })
 	return h.acquireIntrospection(rt, size)
 }
 

@@ -2,9 +2,6 @@ package openidconnect
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/x509"
-	"encoding/base64"
 	"errors"
 	"slices"
 	"strings"
@@ -24,6 +21,7 @@ type verifiedToken struct {
 	algorithm, headerType       string // of a JWT
 	notBefore, issuedAt, expiry time.Time
 	introspected                bool
+	bound                       bool // has cnf
 
 	// cachedUntil ends the token's time in a cache.
 	cachedUntil time.Time
@@ -82,6 +80,7 @@ type tokenPolicy struct {
 	profile         bool // RFC 9068: token_type at+jwt
 	skew            time.Duration
 	mtlsBound       string
+	dpopBound       string
 }
 
 // validateJWT decides on a token in JWT form, cheap checks first.
@@ -95,6 +94,7 @@ func (rt *runtime) validateJWT(ctx context.Context, raw string, digest tokenDige
 		notBefore: parsed.NotBefore, issuedAt: parsed.IssuedAt, expiry: parsed.Expiry,
 		cachedUntil: parsed.Expiry.Add(rt.policy.skew),
 	}
+	_, token.bound = parsed.Claims["cnf"]
 	metadata, refused := rt.metadataForIssuer(ctx)
 	if refused != nil {
 		return nil, refused
@@ -352,39 +352,4 @@ func (p *tokenPolicy) showsAccess(t *verifiedToken) bool {
 	kind, _ := t.claims["typ"].(string)
 	_, party := t.claims["azp"]
 	return party && strings.EqualFold(kind, "Bearer") || t.claims["token_use"] == "access"
-}
-
-// How tokens bound to a client certificate are treated.
-const (
-	boundAuto     = "auto"
-	boundRequired = "required"
-	boundOff      = "off"
-)
-
-// checkBinding judges what changes from request to request: whether the sender has proven the key that the token is bound to
-// (RFC 7800, RFC 8705 section 3). It runs for cached tokens too.
-func (p *tokenPolicy) checkBinding(t *verifiedToken, certificate *x509.Certificate) *refusal {
-	confirmation, bound := t.claims["cnf"]
-	if !bound {
-		if p.mtlsBound == boundRequired {
-			return refuseClaim(reasonUnbound, "cnf with x5t#S256", nil)
-		}
-		return nil
-	}
-	members, _ := confirmation.(map[string]any)
-	expected, _ := members["x5t#S256"].(string)
-	if expected == "" || len(members) != 1 {
-		return refuseClaim(reasonUnbound, "a token bound to a client certificate", "cnf with "+strings.Join(memberNames(members), " "))
-	}
-	if p.mtlsBound == boundOff {
-		return nil
-	}
-	if certificate == nil {
-		return refuseClaim(reasonUnbound, "a client certificate", nil)
-	}
-	sum := sha256.Sum256(certificate.Raw)
-	if base64.RawURLEncoding.EncodeToString(sum[:]) != expected {
-		return refuseClaim(reasonUnbound, "the client certificate that the token is bound to", "another certificate")
-	}
-	return nil
 }

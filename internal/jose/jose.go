@@ -51,75 +51,105 @@ var encoding = base64.RawURLEncoding.Strict()
 
 // Parse passes raw through the gate. Errors wrap ErrMalformed, ErrTooLarge, ErrCritical or ErrAlgorithm.
 func Parse(raw string, maxSize int) (*Token, error) {
+	token, _, err := parse(raw, maxSize)
+	return token, err
+}
+
+// ParseProof passes a token that brings its own key through the gate, as DPoP proofs do (RFC 9449 section 4.2), and verifies it with
+// that key. What the key proves is for the caller to decide: everybody can make one.
+func ParseProof(raw string, maxSize int) (*Token, *Key, error) {
+	token, header, err := parse(raw, maxSize)
+	if err != nil {
+		return nil, nil, err
+	}
+	members, ok := header["jwk"].(map[string]any)
+	if !ok {
+		return nil, nil, fmt.Errorf("%w: no jwk in the header", ErrMalformed)
+	}
+	if _, private := members["d"]; private {
+		return nil, nil, fmt.Errorf("%w: the jwk is a private key", ErrMalformed)
+	}
+	key, err := keyOf(members)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: the jwk is %w", ErrMalformed, err)
+	}
+	if err := token.Verify(key); err != nil {
+		return nil, nil, err
+	}
+	return token, key, nil
+}
+
+func parse(raw string, maxSize int) (*Token, map[string]any, error) {
 	if len(raw) > maxSize {
-		return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, len(raw), maxSize)
+		return nil, nil, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, len(raw), maxSize)
 	}
 	headerEnd := strings.IndexByte(raw, '.')
 	payloadEnd := strings.LastIndexByte(raw, '.')
 	if headerEnd <= 0 || payloadEnd <= headerEnd+1 || payloadEnd == len(raw)-1 ||
 		strings.IndexByte(raw[headerEnd+1:payloadEnd], '.') >= 0 {
-		return nil, fmt.Errorf("%w: not three non-empty segments", ErrMalformed)
+		return nil, nil, fmt.Errorf("%w: not three non-empty segments", ErrMalformed)
 	}
 	// The base64 decoder skips line breaks even when strict.
 	if strings.ContainsAny(raw, "\r\n") {
-		return nil, fmt.Errorf("%w: line break", ErrMalformed)
+		return nil, nil, fmt.Errorf("%w: line break", ErrMalformed)
 	}
 	t := &Token{signingInput: raw[:payloadEnd]}
-	if err := t.parseHeader(raw[:headerEnd]); err != nil {
-		return nil, err
+	header, err := t.parseHeader(raw[:headerEnd])
+	if err != nil {
+		return nil, nil, err
 	}
 	payload, err := encoding.DecodeString(raw[headerEnd+1 : payloadEnd])
 	if err != nil {
-		return nil, fmt.Errorf("%w: payload is not base64url", ErrMalformed)
+		return nil, nil, fmt.Errorf("%w: payload is not base64url", ErrMalformed)
 	}
 	if t.signature, err = encoding.DecodeString(raw[payloadEnd+1:]); err != nil {
-		return nil, fmt.Errorf("%w: signature is not base64url", ErrMalformed)
+		return nil, nil, fmt.Errorf("%w: signature is not base64url", ErrMalformed)
 	}
 	t.Payload = string(payload)
 	if t.Claims, err = ParseObject(t.Payload); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if t.Expiry, err = Date(t.Claims, "exp"); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if t.NotBefore, err = Date(t.Claims, "nbf"); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if t.IssuedAt, err = Date(t.Claims, "iat"); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return t, nil
+	return t, header, nil
 }
 
-func (t *Token) parseHeader(segment string) error {
+func (t *Token) parseHeader(segment string) (map[string]any, error) {
 	text, err := encoding.DecodeString(segment)
 	if err != nil {
-		return fmt.Errorf("%w: header is not base64url", ErrMalformed)
+		return nil, fmt.Errorf("%w: header is not base64url", ErrMalformed)
 	}
 	header, err := ParseObject(string(text))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	// No extension is implemented, so every critical one is unknown (RFC 7515 section 4.1.11); b64 changes what is signed
 	// (RFC 7797) and is refused even where crit forgets it.
 	for _, name := range []string{"crit", "b64"} {
 		if _, ok := header[name]; ok {
-			return fmt.Errorf("%w: %s", ErrCritical, name)
+			return nil, fmt.Errorf("%w: %s", ErrCritical, name)
 		}
 	}
 	if t.Algorithm, err = headerString(header, "alg"); err != nil {
-		return err
+		return nil, err
 	}
 	if t.KeyID, err = headerString(header, "kid"); err != nil {
-		return err
+		return nil, err
 	}
 	if t.Type, err = headerString(header, "typ"); err != nil {
-		return err
+		return nil, err
 	}
 	if _, ok := algorithms[t.Algorithm]; !ok {
-		return fmt.Errorf("%w in the header", ErrAlgorithm)
+		return nil, fmt.Errorf("%w in the header", ErrAlgorithm)
 	}
-	return nil
+	return header, nil
 }
 
 func headerString(header map[string]any, name string) (string, error) {

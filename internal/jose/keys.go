@@ -11,6 +11,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/lestrrat-go/jwx/v2/jwk"
@@ -121,6 +122,10 @@ func parseJWK(text []byte) (*Key, error) {
 	if err != nil {
 		return nil, errors.New("not a JSON object without duplicate members")
 	}
+	return keyOf(members)
+}
+
+func keyOf(members map[string]any) (*Key, error) {
 	if members["kty"] == "oct" {
 		return nil, errors.New("a symmetric key is never taken from a key set")
 	}
@@ -141,6 +146,7 @@ func parseJWK(text []byte) (*Key, error) {
 		return nil, errors.New("kid is not a string")
 	}
 	// Certificates and their digests are not what a signature is checked with, and a broken one must not cost us the key.
+	members = maps.Clone(members)
 	for _, name := range []string{"x5c", "x5t", "x5t#S256", "x5u"} {
 		delete(members, name)
 	}

@@ -1,0 +1,74 @@
+package openidconnect
+
+import (
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// How tokens that are bound to a key are treated.
+const (
+	boundAuto     = "auto"
+	boundRequired = "required"
+	boundOff      = "off"
+)
+
+// checkBinding judges what changes from request to request: whether the sender has proven the key that the token is bound to
+// (RFC 7800). It runs for cached tokens too. A confirmation of a kind that is not known here cannot be proven, so it refuses.
+func (rt *runtime) checkBinding(r *http.Request, token *verifiedToken, raw, scheme string, now time.Time) *refusal {
+	confirmation, _ := token.claims["cnf"].(map[string]any)
+	_, bound := token.claims["cnf"]
+	thumbprint, _ := confirmation["jkt"].(string)
+	certificate, _ := confirmation["x5t#S256"].(string)
+	known := 0
+	for _, member := range []string{thumbprint, certificate} {
+		if member != "" {
+			known++
+		}
+	}
+	switch {
+	case bound && (known == 0 || known != len(confirmation)):
+		return refuseClaim(reasonUnbound, "cnf with jkt or x5t#S256", "cnf with "+strings.Join(memberNames(confirmation), " "))
+	case rt.policy.mtlsBound == boundRequired && certificate == "":
+		return refuseClaim(reasonUnbound, "a token bound to a client certificate", "one that is not")
+	case rt.policy.dpopBound == boundRequired && thumbprint == "":
+		return refuseClaim(reasonUnbound, "a token bound to a DPoP key", "one that is not")
+	case scheme == schemeDPoP && thumbprint == "":
+		return refuseClaim(reasonUnbound, "a token bound to a DPoP key", "one that is not, with the DPoP scheme")
+	}
+	if certificate != "" && rt.policy.mtlsBound != boundOff {
+		if refused := checkCertificate(clientCertificate(r), certificate); refused != nil {
+			return refused
+		}
+	}
+	if thumbprint != "" && rt.policy.dpopBound != boundOff {
+		if scheme != schemeDPoP {
+			return refuseClaim(reasonUnbound, "the DPoP scheme", "the Bearer scheme")
+		}
+		return rt.checkProof(r, raw, thumbprint, now)
+	}
+	return nil
+}
+
+// checkCertificate compares the client's certificate with the digest that the token is bound to (RFC 8705 section 3.1).
+func checkCertificate(certificate *x509.Certificate, expected string) *refusal {
+	if certificate == nil {
+		return refuseClaim(reasonUnbound, "a client certificate", nil)
+	}
+	sum := sha256.Sum256(certificate.Raw)
+	if base64.RawURLEncoding.EncodeToString(sum[:]) != expected {
+		return refuseClaim(reasonUnbound, "the client certificate that the token is bound to", "another certificate")
+	}
+	return nil
+}
+
+// clientCertificate is the certificate that the client has proven in this very connection.
+func clientCertificate(r *http.Request) *x509.Certificate {
+	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
+		return nil
+	}
+	return r.TLS.PeerCertificates[0]
+}

@@ -1,0 +1,125 @@
+package openidconnect
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/caddy-openid-connect/caddy-openid-connect/internal/jose"
+)
+
+const (
+	// proofLifetime is how old a proof may be; it is made for one request.
+	proofLifetime = 60 * time.Second
+	// maxProofs bounds the proofs remembered in one lifetime. Each belongs to a valid token, so strangers cannot fill the memory.
+	maxProofs = 500_000
+)
+
+// checkProof judges the proof of possession of a request (RFC 9449 section 4.3): that whoever sends the token holds, now and for
+// this very request, the key that the token is bound to.
+func (rt *runtime) checkProof(r *http.Request, raw string, thumbprint string, now time.Time) *refusal {
+	proofs := r.Header["Dpop"]
+	if len(proofs) != 1 {
+		return refuseClaim(reasonProofInvalid, "one DPoP header", len(proofs))
+	}
+	proof, key, err := jose.ParseProof(proofs[0], jose.MaxClientToken)
+	if err != nil {
+		return &refusal{reason: reasonProofInvalid, expected: "a signed proof with its public key", got: err.Error()}
+	}
+	if !strings.EqualFold(proof.Type, "dpop+jwt") {
+		return refuseClaim(reasonProofInvalid, "typ dpop+jwt", "typ "+proof.Type)
+	}
+	if subtle.ConstantTimeCompare([]byte(key.Thumbprint()), []byte(thumbprint)) != 1 {
+		return refuseClaim(reasonProofInvalid, "the key that the token is bound to", "another key")
+	}
+	if method, _ := proof.Claims["htm"].(string); method != r.Method {
+		return refuseClaim(reasonProofInvalid, "htm "+r.Method, proof.Claims["htm"])
+	}
+	address, _ := proof.Claims["htu"].(string)
+	if expected := publicOrigin(r) + originalURL(r).EscapedPath(); !sameTarget(address, expected) {
+		return refuseClaim(reasonProofInvalid, "htu "+expected, proof.Claims["htu"])
+	}
+	hash := sha256.Sum256([]byte(raw))
+	if ath, _ := proof.Claims["ath"].(string); ath != base64.RawURLEncoding.EncodeToString(hash[:]) {
+		return refuseClaim(reasonProofInvalid, "ath of this token", "another")
+	}
+	if age := now.Sub(proof.IssuedAt); proof.IssuedAt.IsZero() || age > proofLifetime+rt.policy.skew || age < -rt.policy.skew {
+		return refuseClaim(reasonProofInvalid, "iat near "+now.UTC().Format(time.RFC3339), proof.Claims["iat"])
+	}
+	id, _ := proof.Claims["jti"].(string)
+	if id == "" {
+		return refuseClaim(reasonProofInvalid, "jti", proof.Claims["jti"])
+	}
+	if !rt.proofs.first(sha256.Sum256([]byte(thumbprint+" "+id)), now) {
+		return refuseClaim(reasonProofReplayed, "a proof that was not used before", "one that was")
+	}
+	return nil
+}
+
+// sameTarget compares the target of a proof with that of the request, without query and fragment, as RFC 3986 section 6.2 has
+// equal URLs written.
+func sameTarget(a, b string) bool {
+	first, err := url.Parse(a)
+	if err != nil {
+		return false
+	}
+	second, err := url.Parse(b)
+	if err != nil {
+		return false
+	}
+	return normalTarget(first) == normalTarget(second)
+}
+
+func normalTarget(u *url.URL) string {
+	scheme, host, path := strings.ToLower(u.Scheme), strings.ToLower(u.Host), u.EscapedPath()
+	switch scheme {
+	case "https":
+		host = strings.TrimSuffix(host, ":443")
+	case "http":
+		host = strings.TrimSuffix(host, ":80")
+	}
+	if path == "" {
+		path = "/"
+	}
+	return scheme + "://" + host + path
+}
+
+// proofMemory remembers the proofs that have been used, for as long as they could be used again. It keeps two generations, each as
+// long as a proof can live, and forgets the older one as a whole.
+type proofMemory struct {
+	lifetime time.Duration
+
+	mu       sync.Mutex
+	since    time.Time // of the current generation
+	current  map[tokenDigest]struct{}
+	previous map[tokenDigest]struct{}
+}
+
+func newProofMemory(lifetime time.Duration) *proofMemory {
+	return &proofMemory{lifetime: lifetime, current: make(map[tokenDigest]struct{})}
+}
+
+// first reports whether the proof was not seen before, and remembers it. When the memory is full it reports false: a proof that cannot
+// be remembered could be used again.
+func (m *proofMemory) first(proof tokenDigest, now time.Time) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch age := now.Sub(m.since); {
+	case age >= 2*m.lifetime:
+		m.previous, m.current, m.since = nil, make(map[tokenDigest]struct{}), now
+	case age >= m.lifetime:
+		m.previous, m.current, m.since = m.current, make(map[tokenDigest]struct{}), now
+	}
+	_, inCurrent := m.current[proof]
+	_, inPrevious := m.previous[proof]
+	if inCurrent || inPrevious || len(m.current) >= maxProofs {
+		return false
+	}
+	m.current[proof] = struct{}{}
+	return true
+}
