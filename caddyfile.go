@@ -2,6 +2,8 @@ package openidconnect
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"reflect"
 	"slices"
 	"strconv"
@@ -30,7 +32,7 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 	}
 	matcherSet, err := h.ExtractMatcherSet()
 	if err != nil {
-		return nil, err
+		return nil, h.WrapErr(err)
 	}
 	handler := new(Handler)
 	h.Next() // the directive's name
@@ -54,8 +56,10 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 	return values, nil
 }
 
-// blockGroup returns the route group of the block that the directive stands in. A nested block inherits a copy of its parent's state,
-// so the state's own identity tells blocks apart; a group shared with a parent would skip the nested handler.
+// blockGroup returns the route group of the block that the directive stands in. A request that has satisfied a group skips the rest
+// of it wherever it meets the name again, so no other block on its way may have the same: not a nested one, which inherits a copy of
+// its parent's state, so that the state's own identity tells blocks apart; and not a named route, whose state and counters are apart
+// from those of the sites that invoke it.
 func blockGroup(h httpcaddyfile.Helper) string {
 	type group struct {
 		block map[string]any // kept, so that its address is not used again
@@ -68,9 +72,10 @@ func blockGroup(h httpcaddyfile.Helper) string {
 			return g.name
 		}
 	}
-	fresh := []httpcaddyfile.ConfigValue{{Value: caddyhttp.Route{}}, {Value: caddyhttp.Route{}}}
-	h.GroupRoutes(fresh)
-	name := fresh[0].Value.(caddyhttp.Route).Group
+	name := directive + "_" + strconv.Itoa(len(groups))
+	if h.IsNamedRoute() {
+		name = directive + "_named_" + strconv.Itoa(len(groups))
+	}
 	h.State[directive] = append(groups, group{block: h.BlockState, name: name})
 	return name
 }
@@ -179,15 +184,15 @@ type parser struct {
 	*caddyfile.Dispenser
 	handler *Handler
 	matcher func() (caddy.ModuleMap, bool, error)
-	seen    map[string]bool
+	seen    map[string]caddyfile.Token // where each setting stands, the last one
 }
 
 func (h *Handler) unmarshal(d *caddyfile.Dispenser, matcher func() (caddy.ModuleMap, bool, error)) error {
-	p := &parser{Dispenser: d, handler: h, matcher: matcher, seen: make(map[string]bool)}
+	p := &parser{Dispenser: d, handler: h, matcher: matcher, seen: make(map[string]caddyfile.Token)}
 	start := d.Token()
 	if d.NextArg() {
 		h.Issuer = d.Val()
-		p.seen["issuer"] = true
+		p.seen["issuer"] = d.Token()
 	}
 	if d.NextArg() {
 		return d.Errf("the directive takes one argument, the issuer; %q is one too many", d.Val())
@@ -198,23 +203,27 @@ func (h *Handler) unmarshal(d *caddyfile.Dispenser, matcher func() (caddy.Module
 		}
 	}
 	if err := h.check(); err != nil {
-		return &locatedError{file: start.File, line: start.Line, cause: err}
+		at := caddyfile.NewDispenser([]caddyfile.Token{p.tokenOf(err, start)})
+		at.Next()
+		return at.WrapErr(fmt.Errorf("%s: %w", directive, err))
 	}
 	return nil
 }
 
-// locatedError is an error about the directive as a whole.
-type locatedError struct {
-	file  string
-	line  int
-	cause error
+// tokenOf is the token to point at for an error of the check: the setting that it names where there is one, else the directive.
+func (p *parser) tokenOf(err error, standard caddyfile.Token) caddyfile.Token {
+	named, ok := errors.AsType[*configError](err)
+	if !ok {
+		return standard
+	}
+	field, _, _ := strings.Cut(named.field, ".")
+	for _, name := range []string{field, strings.TrimSuffix(field, "s")} { // required_claims is written required_claim
+		if token, ok := p.seen[name]; ok {
+			return token
+		}
+	}
+	return standard
 }
-
-func (e *locatedError) Error() string {
-	return directive + ": " + e.cause.Error() + ", at " + e.file + ":" + strconv.Itoa(e.line)
-}
-
-func (e *locatedError) Unwrap() error { return e.cause }
 
 // subdirectives maps every name of the grammar to how its arguments are read; the handler's check judges the values.
 var subdirectives = map[string]func(*parser) error{
@@ -299,18 +308,23 @@ func (p *parser) subdirective(name string) error {
 	if !ok {
 		return p.Errf("unrecognized subdirective %q%s", name, didYouMean(name, keys(subdirectives)))
 	}
-	if p.seen[name] && !slices.Contains(repeatable, name) {
+	if _, seen := p.seen[name]; seen && !slices.Contains(repeatable, name) {
 		return p.Errf("%s is set twice", name)
 	}
-	p.seen[name] = true
-	nesting := p.Nesting()
+	p.seen[name] = p.Token()
 	if err := read(p); err != nil {
 		return err
 	}
+	return p.end(name)
+}
+
+// end makes sure that nothing is left of a setting, neither an argument nor a block, be it an empty one.
+func (p *parser) end(name string) error {
 	if p.NextArg() {
 		return p.Errf("%s: unexpected argument %q", name, p.Val())
 	}
-	if p.NextBlock(nesting) {
+	last, nesting := p.Token(), p.Nesting()
+	if p.NextBlock(nesting) || !reflect.DeepEqual(p.Token(), last) {
 		return p.Errf("%s takes no block", name)
 	}
 	return nil

@@ -2,6 +2,7 @@ package openidconnect
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -114,7 +115,7 @@ func module(namespace, inlineKey string, field func(*Handler) *json.RawMessage) 
 		guest := p.Val()
 		unmarshaler, err := caddyfile.UnmarshalModule(p.Dispenser, namespace+"."+guest)
 		if err != nil {
-			return err
+			return fmt.Errorf("%s: %w", name, err)
 		}
 		*field(p.handler) = caddyconfig.JSONModuleObject(unmarshaler, inlineKey, guest, nil)
 		return nil
@@ -209,7 +210,7 @@ func (p *parser) unauthAction() error {
 	set, isMatcher, err := p.matcher()
 	switch {
 	case err != nil:
-		return p.WrapErr(err)
+		return p.WrapErr(fmt.Errorf("unauth_action: %w", err))
 	case !isMatcher:
 		return p.Errf("unauth_action: %q is neither a path that begins with a slash nor a named matcher", p.Val())
 	case len(set) == 0:
@@ -247,8 +248,8 @@ func (p *parser) protectedResource() error {
 		if err := read(p); err != nil {
 			return err
 		}
-		if p.NextArg() {
-			return p.Errf("%s: unexpected argument %q", name, p.Val())
+		if err := p.end(name); err != nil {
+			return err
 		}
 	}
 	return nil

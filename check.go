@@ -379,9 +379,9 @@ func (h *Handler) checkHeaders() error {
 			return fieldError("username_claim", "%q: %v", h.UsernameClaim, err)
 		}
 	}
-	names := make(map[string]string, len(tokenHeaders))
+	names := make(map[string]string, len(tokenHeaders)) // folded name: who has it
 	for _, name := range tokenHeaders {
-		names[foldHeaderName(name)] = name
+		names[foldHeaderName(name)] = "a header that this handler sets itself"
 	}
 	for _, name := range sortedKeys(h.ClaimHeaders) {
 		canonical := textproto.CanonicalMIMEHeaderKey(name)

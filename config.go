@@ -297,7 +297,7 @@ func isInlineJSON(text string) bool {
 func didYouMean(name string, valid []string) string {
 	best, distance := "", 0
 	for _, candidate := range valid {
-		d := editDistance(strings.ToLower(name), candidate)
+		d := editDistance(strings.ToLower(name), strings.ToLower(candidate))
 		if best == "" || d < distance || d == distance && candidate < best {
 			best, distance = candidate, d
 		}
