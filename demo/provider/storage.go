@@ -1,0 +1,285 @@
+package provider
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/zitadel/oidc/v3/pkg/oidc"
+	"github.com/zitadel/oidc/v3/pkg/op"
+)
+
+var (
+	errUnknownClient = errors.New("unknown client or wrong secret")
+	errUnknownToken  = errors.New("unknown, revoked or expired token")
+	errNoLogin       = errors.New("no client of this provider has a login")
+)
+
+// storage implements op.Storage in memory.
+type storage struct {
+	clients   map[string]Client
+	resources map[string]Resource
+	people    map[string]Person // by subject
+	lifetime  time.Duration
+	keys      *keyRing
+
+	mu     sync.Mutex
+	tokens map[string]accessToken // by token ID
+}
+
+// accessToken is what the provider remembers of a token that it issued.
+type accessToken struct {
+	clientID string
+	subject  string
+	audience []string
+	scopes   []string
+	issued   time.Time
+	expires  time.Time
+}
+
+func newStorage(opts Options, keys *keyRing) *storage {
+	s := &storage{
+		clients:   make(map[string]Client),
+		resources: make(map[string]Resource),
+		people:    make(map[string]Person),
+		lifetime:  opts.Lifetime,
+		keys:      keys,
+		tokens:    make(map[string]accessToken),
+	}
+	for _, c := range opts.Clients {
+		s.clients[c.ID] = c
+	}
+	for _, r := range opts.Resources {
+		s.resources[r.ClientID] = r
+	}
+	for _, p := range People() {
+		s.people[p.Subject] = p
+	}
+	return s
+}
+
+// scopes returns every scope that some client may have.
+func (s *storage) scopes() []string {
+	scopes := []string{oidc.ScopeOpenID, oidc.ScopeProfile, oidc.ScopeEmail, "groups"}
+	for _, c := range s.clients {
+		scopes = append(scopes, c.Scopes...)
+	}
+	slices.Sort(scopes)
+	return slices.Compact(scopes)
+}
+
+// Clients
+
+// ClientCredentials implements op.ClientCredentialsStorage.
+func (s *storage) ClientCredentials(_ context.Context, id, secret string) (op.Client, error) {
+	c, ok := s.clients[id]
+	if !ok || !sameSecret(c.Secret, secret) {
+		return nil, errUnknownClient
+	}
+	return serviceClient{c}, nil
+}
+
+// ClientCredentialsTokenRequest implements op.ClientCredentialsStorage.
+func (s *storage) ClientCredentialsTokenRequest(_ context.Context, id string, scopes []string) (op.TokenRequest, error) {
+	c, ok := s.clients[id]
+	if !ok {
+		return nil, errUnknownClient
+	}
+	return &tokenRequest{client: c, scopes: c.granted(scopes)}, nil
+}
+
+func (s *storage) GetClientByClientID(_ context.Context, id string) (op.Client, error) {
+	c, ok := s.clients[id]
+	if !ok {
+		return nil, errUnknownClient
+	}
+	return serviceClient{c}, nil
+}
+
+// AuthorizeClientIDSecret authenticates callers of the introspection and revocation endpoints: resources and clients.
+func (s *storage) AuthorizeClientIDSecret(_ context.Context, id, secret string) error {
+	if r, ok := s.resources[id]; ok && sameSecret(r.Secret, secret) {
+		return nil
+	}
+	if c, ok := s.clients[id]; ok && sameSecret(c.Secret, secret) {
+		return nil
+	}
+	return errUnknownClient
+}
+
+func sameSecret(want, got string) bool {
+	return want != "" && subtle.ConstantTimeCompare([]byte(want), []byte(got)) == 1
+}
+
+// Access tokens
+
+func (s *storage) CreateAccessToken(_ context.Context, request op.TokenRequest) (string, time.Time, error) {
+	now := time.Now()
+	token := accessToken{
+		subject:  request.GetSubject(),
+		audience: request.GetAudience(),
+		scopes:   request.GetScopes(),
+		issued:   now,
+		expires:  now.Add(s.lifetime),
+	}
+	if r, ok := request.(*tokenRequest); ok {
+		token.clientID = r.client.ID
+	}
+	id := rand.Text()
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.tokens)%1024 == 0 { // now and then is enough
+		maps.DeleteFunc(s.tokens, func(_ string, t accessToken) bool { return t.expires.Before(now) })
+	}
+	s.tokens[id] = token
+	return id, token.expires, nil
+}
+
+func (s *storage) token(id string) (accessToken, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	token, ok := s.tokens[id]
+	if !ok || token.expires.Before(time.Now()) {
+		return accessToken{}, errUnknownToken
+	}
+	return token, nil
+}
+
+// GetPrivateClaimsFromScopes adds the scopes to a JWT, which the library does not do by itself.
+func (s *storage) GetPrivateClaimsFromScopes(_ context.Context, _, _ string, scopes []string) (map[string]any, error) {
+	if len(scopes) == 0 {
+		return nil, nil
+	}
+	return map[string]any{"scope": strings.Join(scopes, " ")}, nil
+}
+
+// SetIntrospectionFromToken tells a resource about a token that is meant for it. An error means: not active.
+func (s *storage) SetIntrospectionFromToken(
+	_ context.Context, answer *oidc.IntrospectionResponse, tokenID, _, callerID string,
+) error {
+	token, err := s.token(tokenID)
+	if err != nil {
+		return err
+	}
+	caller, ok := s.resources[callerID]
+	if !ok || !slices.Contains(token.audience, caller.Audience) {
+		return errUnknownToken
+	}
+	if person, ok := s.people[token.subject]; ok {
+		info := new(oidc.UserInfo)
+		person.userinfo(info, token.scopes)
+		answer.SetUserInfo(info)
+	}
+	answer.Subject = token.subject
+	answer.ClientID = token.clientID
+	answer.Audience = token.audience
+	answer.Scope = token.scopes
+	answer.TokenType = oidc.BearerToken
+	answer.IssuedAt = oidc.FromTime(token.issued)
+	answer.Expiration = oidc.FromTime(token.expires)
+	return nil
+}
+
+func (s *storage) SetUserinfoFromToken(_ context.Context, info *oidc.UserInfo, tokenID, _, _ string) error {
+	token, err := s.token(tokenID)
+	if err != nil {
+		return err
+	}
+	person, ok := s.people[token.subject]
+	if !ok {
+		return errUnknownToken // a service has no user information
+	}
+	person.userinfo(info, token.scopes)
+	return nil
+}
+
+// RevokeToken forgets a token of the client that asks. A token that is not known is revoked already.
+func (s *storage) RevokeToken(_ context.Context, tokenID, _, clientID string) *oidc.Error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if token, ok := s.tokens[tokenID]; ok {
+		if token.clientID != clientID {
+			return oidc.ErrInvalidClient().WithDescription("the token belongs to another client")
+		}
+		delete(s.tokens, tokenID)
+	}
+	return nil
+}
+
+// Keys
+
+func (s *storage) SigningKey(context.Context) (op.SigningKey, error) {
+	return s.keys.current(), nil
+}
+
+func (s *storage) SignatureAlgorithms(context.Context) ([]jose.SignatureAlgorithm, error) {
+	return []jose.SignatureAlgorithm{signingAlgorithm}, nil
+}
+
+func (s *storage) KeySet(context.Context) ([]op.Key, error) {
+	return s.keys.published(), nil
+}
+
+func (s *storage) Health(context.Context) error { return nil }
+
+// Logins. op.Storage asks for them, but no client here has a redirect URI, so the library never gets this far.
+
+func (s *storage) CreateAuthRequest(context.Context, *oidc.AuthRequest, string) (op.AuthRequest, error) {
+	return nil, errNoLogin
+}
+
+func (s *storage) AuthRequestByID(context.Context, string) (op.AuthRequest, error) {
+	return nil, errNoLogin
+}
+
+func (s *storage) AuthRequestByCode(context.Context, string) (op.AuthRequest, error) {
+	return nil, errNoLogin
+}
+
+func (s *storage) SaveAuthCode(context.Context, string, string) error { return errNoLogin }
+
+func (s *storage) DeleteAuthRequest(context.Context, string) error { return errNoLogin }
+
+func (s *storage) CreateAccessAndRefreshTokens(
+	context.Context, op.TokenRequest, string,
+) (string, string, time.Time, error) {
+	return "", "", time.Time{}, errNoLogin
+}
+
+func (s *storage) TokenRequestByRefreshToken(context.Context, string) (op.RefreshTokenRequest, error) {
+	return nil, errNoLogin
+}
+
+func (s *storage) GetRefreshTokenInfo(context.Context, string, string) (string, string, error) {
+	return "", "", op.ErrInvalidRefreshToken
+}
+
+func (s *storage) TerminateSession(context.Context, string, string) error { return nil }
+
+func (s *storage) SetUserinfoFromScopes(context.Context, *oidc.UserInfo, string, string, []string) error {
+	return nil
+}
+
+// Client assertions: no client here has registered a key.
+
+func (s *storage) GetKeyByIDAndClientID(context.Context, string, string) (*jose.JSONWebKey, error) {
+	return nil, errUnknownClient
+}
+
+func (s *storage) ValidateJWTProfileScopes(context.Context, string, []string) ([]string, error) {
+	return nil, errUnknownClient
+}
+
+// Interface guards
+var (
+	_ op.Storage                  = (*storage)(nil)
+	_ op.ClientCredentialsStorage = (*storage)(nil)
+)

@@ -1,0 +1,120 @@
+package e2e
+
+import (
+	"fmt"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/caddy-openid-connect/caddy-openid-connect/demo/gateway"
+	"github.com/caddy-openid-connect/caddy-openid-connect/demo/probe"
+	"github.com/caddy-openid-connect/caddy-openid-connect/demo/upstream"
+)
+
+// The Caddy and the upstream of this process.
+var (
+	caddy       *gateway.Gateway
+	application *httptest.Server
+)
+
+func TestMain(m *testing.M) {
+	code, err := run(m)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func run(m *testing.M) (code int, err error) {
+	if err := installNodeModules(); err != nil {
+		return 0, err
+	}
+	application = httptest.NewServer(new(upstream.Handler))
+	defer application.Close()
+	if caddy, err = gateway.New("ERROR"); err != nil {
+		return 0, err
+	}
+	defer func() {
+		if closeErr := caddy.Close(); err == nil {
+			err = closeErr
+		}
+	}()
+	return m.Run(), nil
+}
+
+// installNodeModules fetches what the lock file names, the first time.
+func installNodeModules() error {
+	if _, err := os.Stat(filepath.Join(nodeDirectory, "node_modules", ".package-lock.json")); err == nil {
+		return nil
+	}
+	npm := exec.Command("npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts")
+	npm.Dir = nodeDirectory
+	if output, err := npm.CombinedOutput(); err != nil {
+		return fmt.Errorf("installing oidc-provider with npm, which these tests need: %w\n%s", err, output)
+	}
+	return nil
+}
+
+// load runs a site that requires tokens of the issuer, with further subdirectives of openid_connect. It replaces the site
+// before it.
+func load(t *testing.T, issuer string, options ...string) *site {
+	t.Helper()
+	config := fmt.Sprintf(`http://site.e2e.localhost:0 {
+	bind 127.0.0.1
+	openid_connect %s {
+		bearer_only
+		%s
+	}
+	reverse_proxy %s {
+		header_up X-User {http.auth.user.id}
+	}
+}
+`, issuer, strings.Join(options, "\n\t\t"), application.Listener.Addr())
+	if err := caddy.LoadCaddyfile(config); err != nil {
+		t.Fatalf("%v\n%s", err, config)
+	}
+	addresses, err := caddy.Addresses()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(addresses) != 1 {
+		t.Fatalf("Caddy listens on %q, want one address", addresses)
+	}
+	return &site{address: addresses[0]}
+}
+
+// site is what load runs.
+type site struct{ address string }
+
+func (s *site) request(token string) probe.Request {
+	return probe.Request{Address: s.address, Host: "site.e2e.localhost", Path: "/orders", Token: token}
+}
+
+// get makes a request, with a token unless that is empty.
+func (s *site) get(t *testing.T, token string) *probe.Answer {
+	t.Helper()
+	answer, err := s.request(token).Do(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer
+}
+
+// expect makes a request and compares what comes of it. The reason is that of a refusal.
+func (s *site) expect(t *testing.T, what, token, outcome, reason string) *probe.Answer {
+	t.Helper()
+	answer := s.get(t, token)
+	if got := answer.Outcome(); got != outcome {
+		t.Errorf("%s: got %q, want %q\n%s", what, got, outcome, answer.Body)
+	}
+	if reason != "" {
+		if got := answer.Reason(); got != reason {
+			t.Errorf("%s: the reason is %q, want %q", what, got, reason)
+		}
+	}
+	return answer
+}

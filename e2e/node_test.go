@@ -1,0 +1,105 @@
+package e2e
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/url"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const nodeDirectory = "oidc-provider"
+
+// nodeProvider is oidc-provider on Node.js. It signs with ES256 and forgets keys and tokens when it is stopped.
+type nodeProvider struct {
+	url    string
+	port   int
+	node   *exec.Cmd
+	stdin  io.WriteCloser
+	stdout *bufio.Reader
+	stderr *bytes.Buffer
+}
+
+func newNodeProvider(t *testing.T) identityProvider {
+	t.Helper()
+	n := new(nodeProvider)
+	n.start(t)
+	t.Cleanup(func() {
+		if n.node != nil {
+			n.stop(t)
+		}
+	})
+	parsed, err := url.Parse(n.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n.port, err = strconv.Atoi(parsed.Port()); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func (n *nodeProvider) issuer() string { return n.url }
+
+func (n *nodeProvider) start(t *testing.T) {
+	t.Helper()
+	n.stderr = new(bytes.Buffer)
+	n.node = exec.Command("node", "server.mjs")
+	n.node.Dir = nodeDirectory
+	n.node.Stderr = n.stderr
+	stdout, err := n.node.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.stdout = bufio.NewReader(stdout)
+	if n.stdin, err = n.node.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.node.Start(); err != nil {
+		t.Fatalf("starting Node.js, which these tests need: %v", err)
+	}
+	options, err := json.Marshal(map[string]any{"port": n.port, "clients": clients, "resources": resources})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.url = n.tell(t, string(options))
+}
+
+// stop closes the server's input, which is how it is told to end.
+func (n *nodeProvider) stop(t *testing.T) {
+	t.Helper()
+	if err := n.stdin.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := n.node.Wait(); err != nil {
+		t.Errorf("oidc-provider: %v\n%s", err, n.stderr)
+	}
+	n.node = nil
+}
+
+func (n *nodeProvider) rotate(t *testing.T) {
+	t.Helper()
+	if answer := n.tell(t, "rotate"); answer != "rotated" {
+		t.Fatalf("oidc-provider answers %q to a rotation", answer)
+	}
+}
+
+// tell sends a line to the server and reads the one that it answers.
+func (n *nodeProvider) tell(t *testing.T, line string) string {
+	t.Helper()
+	if _, err := fmt.Fprintln(n.stdin, line); err != nil {
+		t.Fatalf("telling oidc-provider: %v\n%s", err, n.stderr)
+	}
+	answer, err := n.stdout.ReadString('\n')
+	if err != nil {
+		_ = n.node.Wait() // so that all of its errors have arrived
+		n.node = nil
+		t.Fatalf("oidc-provider does not answer: %v\n%s", err, n.stderr)
+	}
+	return strings.TrimSpace(answer)
+}

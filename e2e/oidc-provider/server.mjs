@@ -1,0 +1,128 @@
+// Runs oidc-provider for the end-to-end tests, which drive it through its standard input, a line of JSON or a command each:
+//
+//   {"port": 0, "clients": [...], "resources": [...]}   first: where to listen and who exists; answered with the issuer
+//   rotate                                              sign with a new key, keep the old ones published; answered with "rotated"
+//
+// The end of the input ends the server.
+import { generateKeyPairSync, randomUUID } from 'node:crypto';
+import { createServer } from 'node:http';
+import { createInterface } from 'node:readline';
+
+import { errors, Provider } from 'oidc-provider';
+
+const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
+const options = JSON.parse((await lines.next()).value);
+const clients = new Map(options.clients.map((client) => [client.id, client]));
+const resources = new Map(options.resources.map((resource) => [resource.id, resource]));
+
+const lifetime = 3600; // of access tokens, in seconds
+
+function newKey(type, parameters, alg) {
+  const { privateKey } = generateKeyPairSync(type, parameters);
+  return { ...privateKey.export({ format: 'jwk' }), kid: randomUUID(), use: 'sig', alg };
+}
+
+// The library wants an RSA key for ID tokens; access tokens are signed with the newest EC key, which is the first.
+const keys = [newKey('rsa', { modulusLength: 2048 }, 'RS256')];
+
+function addKey() {
+  keys.unshift(newKey('ec', { namedCurve: 'P-256' }, 'ES256'));
+}
+
+// What the provider issues is kept outside of it, so that it outlives a rotation.
+const stored = new Map();
+
+class Storage {
+  constructor(model) {
+    this.model = model;
+  }
+
+  key(id) {
+    return `${this.model}:${id}`;
+  }
+
+  async upsert(id, payload) {
+    stored.set(this.key(id), payload);
+  }
+
+  async find(id) {
+    return stored.get(this.key(id));
+  }
+
+  async destroy(id) {
+    stored.delete(this.key(id));
+  }
+}
+
+function metadata(id, secret, more) {
+  return { client_id: id, client_secret: secret, redirect_uris: [], response_types: [], ...more };
+}
+
+function newProvider(issuer) {
+  return new Provider(issuer, {
+    adapter: Storage,
+    jwks: { keys },
+    ttl: { ClientCredentials: lifetime },
+    clients: [
+      ...options.clients.map(({ id, secret, scopes }) => metadata(id, secret, {
+        grant_types: ['client_credentials'], scope: scopes.join(' '),
+      })),
+      ...options.resources.map(({ id, secret }) => metadata(id, secret, { grant_types: [] })),
+    ],
+    scopes: [...new Set(options.clients.flatMap(({ scopes }) => scopes))],
+    features: {
+      devInteractions: { enabled: false },
+      clientCredentials: { enabled: true },
+      revocation: { enabled: true },
+      introspection: {
+        enabled: true,
+        // A resource may ask about the tokens that are meant for it.
+        allowedPolicy: (ctx, caller, token) => [token.aud].flat().includes(resources.get(caller.clientId)?.audience),
+      },
+      resourceIndicators: {
+        enabled: true,
+        defaultResource: (ctx, client) => clients.get(client.clientId).audience,
+        getResourceServerInfo: (ctx, resource, client) => {
+          const { audience, opaque, scopes } = clients.get(client.clientId);
+          if (resource !== audience) {
+            throw new errors.InvalidTarget();
+          }
+          return {
+            audience,
+            scope: scopes.join(' '),
+            accessTokenFormat: opaque ? 'opaque' : 'jwt',
+            accessTokenTTL: lifetime,
+            jwt: { sign: { alg: 'ES256' } },
+          };
+        },
+      },
+    },
+  });
+}
+
+const server = createServer();
+await new Promise((resolve, reject) => {
+  server.once('error', reject);
+  server.listen(options.port, '127.0.0.1', resolve);
+});
+const issuer = `http://127.0.0.1:${server.address().port}`;
+
+// A provider's keys are fixed when it is made, so a rotation replaces it.
+let handle;
+function serveWithNewKey() {
+  addKey();
+  handle = newProvider(issuer).callback();
+}
+serveWithNewKey();
+server.on('request', (request, response) => handle(request, response));
+console.log(issuer);
+
+for await (const line of lines) {
+  if (line !== 'rotate') {
+    console.error(`unknown command: ${line}`);
+    process.exit(1);
+  }
+  serveWithNewKey();
+  console.log('rotated');
+}
+process.exit(0);
