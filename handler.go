@@ -54,6 +54,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 func (rt *runtime) serveAnonymous(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, st *requestState) error {
 	if rt.allowPreflight && isPreflight(r) {
 		rt.metrics.request(methodNone, resultPreflight)
+		rt.headers.setNone(r)
 		return next.ServeHTTP(w, r)
 	}
 	pass, err := rt.unauth.passes(r)
@@ -62,6 +63,7 @@ func (rt *runtime) serveAnonymous(w http.ResponseWriter, r *http.Request, next c
 	}
 	if pass {
 		rt.metrics.request(methodNone, resultPassed)
+		rt.headers.setNone(r)
 		return next.ServeHTTP(w, r)
 	}
 	return rt.refuse(w, r, st, "", refuse(reasonNoCredentials))

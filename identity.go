@@ -220,15 +220,20 @@ func (rt *runtime) issuerOf(token *verifiedToken) string {
 	return ""
 }
 
+// setNone readies a request that goes on without an identity.
+func (h *identityHeaders) setNone(r *http.Request) {
+	if h.stripAuthorization {
+		delete(r.Header, "Authorization")
+	}
+}
+
 // set writes the identity to a request that has been stripped before. The slices are the request's own: later directives may edit
 // them in place.
 func (h *identityHeaders) set(r *http.Request, id *identity, token string) {
 	for i := range id.headers {
 		r.Header[id.headers[i].name] = []string{id.headers[i].value}
 	}
-	if h.stripAuthorization {
-		delete(r.Header, "Authorization")
-	}
+	h.setNone(r)
 	switch {
 	case h.accessToken && h.accessTokenAuthorizes:
 		r.Header["Authorization"] = []string{"Bearer " + token}

@@ -88,8 +88,10 @@ func (rt *runtime) introspect(ctx context.Context, raw string, digest tokenDiges
 	shared := rt.introspection.shared
 	key, header := rt.introspection.key(digest, r)
 	if token := shared.answers.get(key, now); token != nil {
+		rt.metrics.cacheHits.Inc()
 		return token, nil
 	}
+	rt.metrics.cacheMisses.Inc()
 	// One call for all that bring the same token; nobody's disconnect cancels it for the others.
 	done := shared.flight.DoChan(string(key[:]), func() (_ any, err error) {
 		defer func() {

@@ -236,6 +236,9 @@ func (p *Provider) await(ctx context.Context, ready func(*state) bool) (*state, 
 	done := p.all.done
 	p.mu.Unlock()
 	if done != nil {
+		// discovery and the keys take two or three calls, but nobody waits longer than for one
+		ctx, cancel := context.WithTimeout(ctx, p.config.Timeout)
+		defer cancel()
 		select {
 		case <-done:
 		case <-ctx.Done():
