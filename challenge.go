@@ -23,6 +23,9 @@ const (
 	errorResponsesHandleErrors = "handle_errors"
 )
 
+// maxDrainedBody is the size of a request body (bytes) up to which a refused client keeps its connection.
+const maxDrainedBody = 64 << 10
+
 // refuse answers a request that is not let through: the status and challenge of its reason, and a body for whoever asked, a page for
 // a browser and JSON for everybody else. With error_responses handle_errors it returns the error to the site instead.
 func (rt *runtime) refuse(w http.ResponseWriter, r *http.Request, st *requestState, scheme string, refused *refusal) error {
@@ -43,6 +46,10 @@ func (rt *runtime) refuse(w http.ResponseWriter, r *http.Request, st *requestSta
 	if a.status == http.StatusServiceUnavailable {
 		seconds := int(max(refused.retryAfter, time.Second).Round(time.Second) / time.Second)
 		header.Set("Retry-After", strconv.Itoa(seconds))
+	}
+	if r.ProtoMajor == 1 && (r.ContentLength < 0 || r.ContentLength > maxDrainedBody || r.Header.Get("Expect") != "") {
+		// nobody wants the body: without this the server would read on before it answers
+		header.Set("Connection", "close")
 	}
 	st.refused = &shownRefusal{code: a.code, reason: refused.reason, requestID: id}
 	if rt.errorResponses == errorResponsesHandleErrors {

@@ -115,7 +115,7 @@ func (h *Handler) checkKeys() error {
 		case h.unresolved(alg):
 		case !jose.Known(alg):
 			return fieldError("token_signing_alg_values_expected", "%q is not a supported signature algorithm%s", alg,
-				didYouMean(alg, append(jose.AsymmetricAlgorithms(), "HS256", "HS384", "HS512")))
+				didYouMean(alg, signatureAlgorithms()))
 		case jose.Symmetric(alg):
 			symmetric = alg
 		default:
@@ -138,6 +138,10 @@ func (h *Handler) checkKeys() error {
 	default:
 		return nil
 	}
+}
+
+func signatureAlgorithms() []string {
+	return append(jose.AsymmetricAlgorithms(), "HS256", "HS384", "HS512")
 }
 
 // introspectionAuthMethod is how the client authenticates for introspection; authNone when it cannot.
@@ -179,6 +183,10 @@ func (h *Handler) checkClient() error {
 			return err
 		}
 	}
+	alg := h.ClientJWTAssertionAlg
+	if alg != "" && !h.unresolved(alg) && !jose.Known(alg) {
+		return fieldError("client_jwt_assertion_alg", "%q is not a supported signature algorithm%s", alg, didYouMean(alg, signatureAlgorithms()))
+	}
 	method := h.introspectionAuthMethod()
 	if method != authNone && h.ClientID == "" {
 		return fieldError("client_id", "required for the client to authenticate at the provider")
@@ -187,6 +195,10 @@ func (h *Handler) checkClient() error {
 	case provider.ClientSecretBasic, provider.ClientSecretPost, provider.ClientSecretJWT:
 		if h.ClientSecret == "" {
 			return fieldError(methodField, "%s needs a client_secret", method)
+		}
+		least := jose.MinSecretSize(or(alg, "HS256"))
+		if method == provider.ClientSecretJWT && !h.unresolved(h.ClientSecret) && len(h.ClientSecret) < least {
+			return fieldError("client_secret", "too short for %s, which needs at least %d bytes", or(alg, "HS256"), least)
 		}
 	case provider.PrivateKeyJWT:
 		if h.privateKey() == "" {
@@ -230,6 +242,19 @@ func (h *Handler) checkLists() error {
 		}
 		if slices.ContainsFunc(list.values, func(value string) bool { return strings.TrimSpace(value) == "" }) {
 			return fieldError(list.field, "has an empty value")
+		}
+	}
+	for _, list := range []struct {
+		field string
+		empty bool
+	}{
+		{"required_claims", h.RequiredClaims != nil && len(h.RequiredClaims) == 0},
+		{"denied_claims", h.DeniedClaims != nil && len(h.DeniedClaims) == 0},
+		{"unauth_rules", h.UnauthRules != nil && len(h.UnauthRules) == 0},
+		{"bearer_token_from", h.BearerTokenFrom != nil && len(h.BearerTokenFrom) == 0},
+	} {
+		if list.empty {
+			return fieldError(list.field, "the list is empty; leave it out or name a value")
 		}
 	}
 	for _, name := range h.IntrospectionAddonHeaders {

@@ -190,10 +190,28 @@ func (h *Handler) UnmarshalJSON(text []byte) error {
 			if typeError, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 				return fieldError(name, "expected %s, got a JSON %s", jsonType(typeError.Type), typeError.Value)
 			}
-			return fieldError(name, "%s", strings.TrimPrefix(err.Error(), "json: "))
+			text := strings.TrimPrefix(err.Error(), "json: ")
+			if unknown, ok := strings.CutPrefix(text, "unknown field "); ok {
+				text += didYouMean(strings.Trim(unknown, `"`), keys(jsonFields(structOf(target.Type()))))
+			}
+			return fieldError(name, "%s", text)
 		}
 	}
 	return nil
+}
+
+// structOf is the struct that a field holds, points to, or has as its elements; an empty one where it holds none.
+func structOf(t reflect.Type) reflect.Type {
+	for {
+		switch t.Kind() {
+		case reflect.Struct:
+			return t
+		case reflect.Pointer, reflect.Slice, reflect.Map:
+			t = t.Elem()
+		default:
+			return reflect.TypeFor[struct{}]()
+		}
+	}
 }
 
 // jsonType names a Go type as somebody who writes JSON knows it.

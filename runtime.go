@@ -315,17 +315,24 @@ func (h *Handler) clientAuthentication(method string) (*provider.ClientAuthentic
 			return nil, fieldError("client_jwt_assertion_alg", "%v", err)
 		}
 	case provider.PrivateKeyJWT:
-		text := h.privateKey()
+		text, field := h.privateKey(), "client_private_key"
+		if h.ClientPrivateKey == "" {
+			field = "client_rsa_private_key"
+		}
 		if !isInlineJSON(text) && !strings.Contains(text, "-----BEGIN") {
 			file, err := os.ReadFile(text)
 			if err != nil {
 				// the system's text would quote what may be a key in a format that we do not know
-				return nil, fieldError("client_private_key", "neither PEM nor a JWK nor a file that can be read")
+				return nil, fieldError(field, "neither PEM nor a JWK nor a file that can be read")
 			}
 			text = string(file)
 		}
-		if client.Signer, err = jose.ParsePrivateKey(text, h.ClientJWTAssertionAlg, h.ClientPrivateKeyID); err != nil {
-			return nil, fieldError("client_private_key", "%v", err)
+		client.Signer, err = jose.ParsePrivateKey(text, h.ClientJWTAssertionAlg, h.ClientPrivateKeyID)
+		switch {
+		case errors.Is(err, jose.ErrAlgorithm):
+			return nil, fieldError("client_jwt_assertion_alg", "%v", err)
+		case err != nil:
+			return nil, fieldError(field, "%v", err)
 		}
 	}
 	return client, nil

@@ -1,6 +1,7 @@
 package jose
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -11,6 +12,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 
@@ -70,15 +72,21 @@ func (s *KeySet) Candidates(kid, alg string) (candidates []*Key, named bool) {
 	if a == nil {
 		return nil, false
 	}
+	var unnamed []*Key
 	for _, key := range s.keys {
-		if kid != "" && key.ID == kid {
+		switch {
+		case kid != "" && key.ID == kid:
 			named = true
-		}
-		if (kid == "" || key.ID == "" || key.ID == kid) && len(candidates) < maxCandidates && key.fits(alg, a) {
-			candidates = append(candidates, key)
+			if key.fits(alg, a) {
+				candidates = append(candidates, key)
+			}
+		case (kid == "" || key.ID == "") && key.fits(alg, a):
+			unnamed = append(unnamed, key)
 		}
 	}
-	return candidates, named
+	// those with the name first, so that no number of others crowds them out
+	candidates = append(candidates, unnamed...)
+	return candidates[:min(len(candidates), maxCandidates)], named
 }
 
 // SkippedKey is a member of a JWKS that cannot be used, and why.
@@ -90,13 +98,9 @@ type SkippedKey struct {
 // ParseKeySet reads a JWKS (RFC 7517 section 5). Keys are decoded one by one: one that cannot be used (unknown type or curve, weak,
 // for encryption, symmetric) is skipped and reported, and does not touch the others. A set without any usable key is an error.
 func ParseKeySet(text []byte) (*KeySet, []SkippedKey, error) {
-	var document map[string]json.RawMessage
-	if err := json.Unmarshal(text, &document); err != nil {
-		return nil, nil, errors.New("the key set is not a JSON object")
-	}
-	var members []json.RawMessage
-	if err := json.Unmarshal(document["keys"], &members); err != nil {
-		return nil, nil, errors.New("the key set has no list named keys")
+	members, err := splitKeySet(text)
+	if err != nil {
+		return nil, nil, err
 	}
 	if len(members) > maxKeys {
 		return nil, nil, fmt.Errorf("the key set has %d keys, more than %d", len(members), maxKeys)
@@ -115,6 +119,46 @@ func ParseKeySet(text []byte) (*KeySet, []SkippedKey, error) {
 		return nil, skipped, errors.New("the key set has no usable signature key")
 	}
 	return set, skipped, nil
+}
+
+// splitKeySet returns the texts of the keys. Only the outer object is looked at here, so that a malformed key is only its own loss.
+func splitKeySet(text []byte) ([]json.RawMessage, error) {
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	if start, err := decoder.Token(); err != nil || start != json.Delim('{') {
+		return nil, errors.New("the key set is not a JSON object")
+	}
+	var keys []json.RawMessage
+	found := false
+	for decoder.More() {
+		name, err := decoder.Token()
+		if err != nil {
+			return nil, errors.New("the key set is not a JSON object")
+		}
+		var value json.RawMessage
+		if err := decoder.Decode(&value); err != nil {
+			return nil, errors.New("the key set is not a JSON object")
+		}
+		if name != "keys" {
+			continue
+		}
+		if found {
+			return nil, errors.New("the key set has two members named keys")
+		}
+		found = true
+		if err := json.Unmarshal(value, &keys); err != nil {
+			return nil, errors.New("the key set has no list named keys")
+		}
+	}
+	if _, err := decoder.Token(); err != nil {
+		return nil, errors.New("the key set is not a JSON object")
+	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return nil, errors.New("the key set has data after the object")
+	}
+	if !found {
+		return nil, errors.New("the key set has no list named keys")
+	}
+	return keys, nil
 }
 
 func parseJWK(text []byte) (*Key, error) {
@@ -256,6 +300,9 @@ func ParsePEM(text []byte) (*KeySet, error) {
 	}
 	if len(set.keys) == 0 {
 		return nil, errors.New("no PEM block found")
+	}
+	if bytes.Count(text, []byte("-----BEGIN ")) != len(set.keys) {
+		return nil, errors.New("a PEM block cannot be read")
 	}
 	return set, nil
 }

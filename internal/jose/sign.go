@@ -50,11 +50,16 @@ func ParsePrivateKey(text, alg, keyID string) (*Signer, error) {
 	}
 	a := algorithms[alg]
 	if a == nil || a.keyType != key.keyType {
-		return nil, fmt.Errorf("algorithm %q does not fit a key of type %s", alg, key.keyType)
+		return nil, fmt.Errorf("%w: %q does not fit a key of type %s", ErrAlgorithm, alg, key.keyType)
 	}
 	signer, err := jws.NewSigner(a.name)
 	if err != nil {
 		return nil, fmt.Errorf("making a signer: %w", err)
+	}
+	// a JWK can hold a private part that is not that of its public part
+	probe := []byte("probe")
+	if signature, err := signer.Sign(probe, raw); err != nil || a.verifier.Verify(probe, signature, public) != nil {
+		return nil, errors.New("the private and the public part of the key do not belong together")
 	}
 	switch {
 	case keyID != "":
@@ -82,7 +87,10 @@ func parsePrivate(text string) (key any, kid string, err error) {
 		}
 		return raw, parsed.KeyID(), nil
 	}
-	block, _ := pem.Decode([]byte(text))
+	block, rest := pem.Decode([]byte(text))
+	if block != nil && block.Type == "EC PARAMETERS" {
+		block, _ = pem.Decode(rest) // openssl writes them before the key
+	}
 	if block == nil {
 		return nil, "", errors.New("neither PEM nor a JWK")
 	}
@@ -109,7 +117,7 @@ func NewSecretSigner(secret []byte, alg string) (*Signer, error) {
 		alg = "HS256"
 	}
 	if !Symmetric(alg) {
-		return nil, fmt.Errorf("algorithm %q does not use a shared secret", alg)
+		return nil, fmt.Errorf("%w: %q does not use a shared secret", ErrAlgorithm, alg)
 	}
 	if least := MinSecretSize(alg); len(secret) < least {
 		return nil, fmt.Errorf("%s needs a secret of at least %d bytes", alg, least)

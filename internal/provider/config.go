@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -107,12 +108,14 @@ func (c *Config) SameTrust(other *Config) bool {
 func CheckURL(text string) error {
 	u, err := url.Parse(text)
 	switch {
+	case err != nil && strings.Contains(text, "@"):
+		return errors.New("it is not a URL") // what stands before the @ may be a password
 	case err != nil:
 		return fmt.Errorf("%q is not a URL", text)
-	case u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.Opaque != "":
-		return fmt.Errorf("%q is not an absolute https URL", text)
 	case u.User != nil:
 		return fmt.Errorf("the URL of host %q must not hold a user name or password", u.Host)
+	case u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.Opaque != "":
+		return fmt.Errorf("%q is not an absolute https URL", text)
 	case u.Fragment != "" || strings.HasSuffix(text, "#"):
 		return fmt.Errorf("%q must not have a fragment", text)
 	}
