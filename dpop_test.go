@@ -1,9 +1,9 @@
 package openidconnect
 
 import (
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
-	"fmt"
 	"maps"
 	"net/http"
 	"strings"
@@ -19,7 +19,6 @@ type boundToken struct {
 	site  *site
 	key   *optest.Key
 	token string
-	count int
 }
 
 func newBoundToken(t *testing.T, p *optest.Provider, s *site, alg string) *boundToken {
@@ -35,13 +34,12 @@ func newBoundToken(t *testing.T, p *optest.Provider, s *site, alg string) *bound
 
 // proof makes a valid proof for GET / but for the changes; a nil value removes a member.
 func (b *boundToken) proof(header, claims optest.Claims) string {
-	b.count++
 	hash := sha256.Sum256([]byte(b.token))
 	jwk := b.key.JWK()
 	delete(jwk, "kid")
 	fullHeader := optest.Claims{"typ": "dpop+jwt", "kid": nil, "jwk": jwk}
 	fullClaims := optest.Claims{
-		"htm": http.MethodGet, "htu": b.site.server.URL + "/", "iat": time.Now().Unix(), "jti": fmt.Sprint("proof ", b.count),
+		"htm": http.MethodGet, "htu": b.site.server.URL + "/", "iat": time.Now().Unix(), "jti": rand.Text(),
 		"ath": base64.RawURLEncoding.EncodeToString(hash[:]),
 	}
 	maps.Copy(fullHeader, header)

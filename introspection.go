@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 
+	"go.uber.org/zap"
 	"golang.org/x/sync/singleflight"
 
 	"github.com/caddy-openid-connect/caddy-openid-connect/internal/jose"
@@ -27,6 +29,7 @@ type introspection struct {
 	introspector *provider.Introspector
 	answers      *tokenCache
 	flight       singleflight.Group
+	down         atomic.Bool // the last call failed
 }
 
 // introspectionPolicy is what one handler wants of introspection (RFC 7662).
@@ -100,6 +103,7 @@ func (rt *runtime) introspect(ctx context.Context, raw string, digest tokenDiges
 			}
 		}()
 		claims, text, err := shared.introspector.Introspect(context.WithoutCancel(ctx), raw, header)
+		rt.logIntrospection(err)
 		if err != nil {
 			return nil, err
 		}
@@ -123,6 +127,19 @@ func (rt *runtime) introspect(ctx context.Context, raw string, digest tokenDiges
 		return result.Val.(*verifiedToken), nil
 	case <-ctx.Done():
 		return nil, rt.providerRefusal(fmt.Errorf("%w: %w", provider.ErrIntrospection, ctx.Err()))
+	}
+}
+
+// logIntrospection writes a line when introspection stops or starts to work, not with each failure.
+func (rt *runtime) logIntrospection(err error) {
+	fields := []zap.Field{zap.String("issuer", rt.issuerName), zap.String("client_id", rt.policy.clientID)}
+	switch {
+	case err != nil && rt.introspection.shared.down.CompareAndSwap(false, true):
+		reason := reasonOfProvider(err)
+		rt.logger.Warn("introspection does not work; opaque tokens get 503", append(fields,
+			zap.String("reason", string(reason)), zap.String("hint", answers[reason].hint), zap.Error(err))...)
+	case err == nil && rt.introspection.shared.down.CompareAndSwap(true, false):
+		rt.logger.Info("introspection works again", fields...)
 	}
 }
 
