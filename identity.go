@@ -52,8 +52,7 @@ type identityHeaders struct {
 	stripAuthorization    bool
 	claims                []claimHeader
 
-	protected map[string]struct{} // folded names of all headers that could be set
-	lengths   uint64              // bit n: a protected name is n bytes long
+	protected []string // folded names of all headers that could be set
 }
 
 // protect compiles the set of names to be removed from requests.
@@ -62,34 +61,52 @@ func (h *identityHeaders) protect() {
 	for _, claim := range h.claims {
 		names = append(names, claim.name)
 	}
-	h.protected = make(map[string]struct{}, len(names))
 	for _, name := range names {
-		h.protected[foldHeaderName(name)] = struct{}{}
-		h.lengths |= 1 << min(len(name), 63)
+		h.protected = append(h.protected, foldHeaderName(name))
 	}
 }
 
 // foldHeaderName maps all spellings of a header that some upstream may take for the same to one: case, and "_" or "." for "-", which
 // CGI-like interfaces do not tell apart.
 func foldHeaderName(name string) string {
-	return strings.Map(func(r rune) rune {
-		switch {
-		case r >= 'A' && r <= 'Z':
-			return r + 'a' - 'A'
-		case r >= 'a' && r <= 'z', r >= '0' && r <= '9':
-			return r
-		default:
-			return '-'
-		}
-	}, name)
+	folded := []byte(name)
+	for i, c := range folded {
+		folded[i] = foldedHeaderByte[c]
+	}
+	return string(folded)
 }
 
-func (h *identityHeaders) isProtected(name string) bool {
-	if h.lengths&(1<<min(len(name), 63)) == 0 {
-		return false // no name of this length, in any spelling
+var foldedHeaderByte = func() (folded [256]byte) {
+	for c := range folded {
+		switch {
+		case c >= 'A' && c <= 'Z':
+			folded[c] = byte(c) + 'a' - 'A'
+		case c >= 'a' && c <= 'z', c >= '0' && c <= '9':
+			folded[c] = byte(c)
+		default:
+			folded[c] = '-'
+		}
 	}
-	_, ok := h.protected[foldHeaderName(name)]
-	return ok
+	return folded
+}()
+
+// isProtected reports whether the name is one of ours in any spelling. It runs for every header of every request.
+func (h *identityHeaders) isProtected(name string) bool {
+	for _, protected := range h.protected {
+		if len(name) == len(protected) && foldsTo(name, protected) {
+			return true
+		}
+	}
+	return false
+}
+
+func foldsTo(name, folded string) bool {
+	for i := len(name) - 1; i >= 0; i-- { // the ends differ sooner than the beginnings
+		if foldedHeaderByte[name[i]] != folded[i] {
+			return false
+		}
+	}
+	return true
 }
 
 // strip removes from the request whatever could be taken for ours: the headers in all their spellings, their names in Connection,
