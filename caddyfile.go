@@ -26,6 +26,10 @@ func init() {
 
 // parseDirective makes a route of the directive. Several directives in one block exclude each other, the most specific matcher first,
 // as those of handle do.
+//
+// They do so by a route group. Caddy remembers the groups that a request has satisfied until its end, so a route in a group runs once
+// in the life of a request. A named route may be invoked again, from another place or from handle_errors, and must not be passed
+// over then: there the directive has no group, and stands once in a block.
 func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	if !h.Next() {
 		return nil, h.ArgErr()
@@ -47,20 +51,26 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 		}, nil)}
 		values = append(values, h.NewRoute(wellKnown, handler)...)
 	}
+	group, first := blockGroup(h)
+	if h.IsNamedRoute() {
+		if !first {
+			return nil, h.Errf("%s stands twice in a block of a named route; put each into a handle block of its own", directive)
+		}
+		return values, nil
+	}
 	for i := range values {
 		if route, ok := values[i].Value.(caddyhttp.Route); ok {
-			route.Group = blockGroup(h)
+			route.Group = group
 			values[i].Value = route
 		}
 	}
 	return values, nil
 }
 
-// blockGroup returns the route group of the block that the directive stands in. A request that has satisfied a group skips the rest
-// of it wherever it meets the name again, so no other block on its way may have the same: not a nested one, which inherits a copy of
-// its parent's state, so that the state's own identity tells blocks apart; and not a named route, whose state and counters are apart
-// from those of the sites that invoke it.
-func blockGroup(h httpcaddyfile.Helper) string {
+// blockGroup returns the route group of the block that the directive stands in, and whether this is the block's first directive. No
+// other block on the way of a request may have the same group. A nested block inherits a copy of its parent's state, so the state's
+// own identity tells blocks apart.
+func blockGroup(h httpcaddyfile.Helper) (name string, first bool) {
 	type group struct {
 		block map[string]any // kept, so that its address is not used again
 		name  string
@@ -69,15 +79,12 @@ func blockGroup(h httpcaddyfile.Helper) string {
 	block := reflect.ValueOf(h.BlockState).Pointer()
 	for _, g := range groups {
 		if reflect.ValueOf(g.block).Pointer() == block {
-			return g.name
+			return g.name, false
 		}
 	}
-	name := directive + "_" + strconv.Itoa(len(groups))
-	if h.IsNamedRoute() {
-		name = directive + "_named_" + strconv.Itoa(len(groups))
-	}
+	name = directive + "_" + strconv.Itoa(len(groups))
 	h.State[directive] = append(groups, group{block: h.BlockState, name: name})
-	return name
+	return name, true
 }
 
 // UnmarshalCaddyfile sets up the handler from Caddyfile tokens. The whole syntax, where <on|off> may be left out for on:

@@ -29,7 +29,8 @@ type introspection struct {
 	introspector *provider.Introspector
 	answers      *tokenCache
 	flight       singleflight.Group
-	down         atomic.Bool // the last call failed
+	down         atomic.Bool  // the last call failed
+	told         atomic.Int64 // when the log was last told of a change (Unix seconds)
 }
 
 // introspectionPolicy is what one handler wants of introspection (RFC 7662).
@@ -130,17 +131,25 @@ func (rt *runtime) introspect(ctx context.Context, raw string, digest tokenDiges
 	}
 }
 
-// logIntrospection writes a line when introspection stops or starts to work, not with each failure.
+// logIntrospection writes a line when introspection stops or starts to work, not with each failure, and at most one a minute: what a
+// stranger sends as a token may make it fail.
 func (rt *runtime) logIntrospection(err error) {
-	fields := []zap.Field{zap.String("issuer", rt.issuerName), zap.String("client_id", rt.policy.clientID)}
-	switch {
-	case err != nil && rt.introspection.shared.down.CompareAndSwap(false, true):
-		reason := reasonOfProvider(err)
-		rt.logger.Warn("introspection does not work; opaque tokens get 503", append(fields,
-			zap.String("reason", string(reason)), zap.String("hint", answers[reason].hint), zap.Error(err))...)
-	case err == nil && rt.introspection.shared.down.CompareAndSwap(true, false):
-		rt.logger.Info("introspection works again", fields...)
+	shared := rt.introspection.shared
+	if !shared.down.CompareAndSwap(err == nil, err != nil) {
+		return
 	}
+	now, told := rt.now().Unix(), shared.told.Load()
+	if now-told < 60 || !shared.told.CompareAndSwap(told, now) {
+		return
+	}
+	fields := []zap.Field{zap.String("issuer", rt.issuerName), zap.String("client_id", rt.policy.clientID)}
+	if err == nil {
+		rt.logger.Info("introspection works again", fields...)
+		return
+	}
+	reason := reasonOfProvider(err)
+	rt.logger.Warn("introspection does not work; opaque tokens get 503", append(fields,
+		zap.String("reason", string(reason)), zap.String("hint", answers[reason].hint), zap.Error(err))...)
 }
 
 // readAnswer makes a token of an introspection answer. Only active with the boolean true makes one.

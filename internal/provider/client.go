@@ -40,6 +40,16 @@ func (e *callError) Error() string {
 
 func (e *callError) Unwrap() error { return e.cause }
 
+// blamesRequest reports whether the provider refused this one request, rather than us or everybody.
+func (e *callError) blamesRequest() bool {
+	switch e.status {
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests:
+		return false
+	default:
+		return e.status >= http.StatusBadRequest && e.status < http.StatusInternalServerError
+	}
+}
+
 // retryAfter returns what the provider asked for in a Retry-After header.
 func retryAfter(err error) (time.Duration, bool) {
 	if call, ok := errors.AsType[*callError](err); ok && call.retryAfter > 0 {

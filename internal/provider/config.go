@@ -114,7 +114,7 @@ func CheckURL(text string) error {
 		return fmt.Errorf("%q is not a URL", text)
 	case u.User != nil:
 		return fmt.Errorf("the URL of host %q must not hold a user name or password", u.Host)
-	case u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.Opaque != "":
+	case u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || u.Opaque != "":
 		return fmt.Errorf("%q is not an absolute https URL", text)
 	case u.Fragment != "" || strings.HasSuffix(text, "#"):
 		return fmt.Errorf("%q must not have a fragment", text)

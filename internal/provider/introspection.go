@@ -2,6 +2,7 @@ package provider
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -103,6 +104,9 @@ func (i *Introspector) record(err error) {
 	if err == nil {
 		i.failures, i.retryAt = 0, time.Time{}
 		return
+	}
+	if call, ok := errors.AsType[*callError](err); ok && call.blamesRequest() {
+		return // a stranger's token must not cost others theirs
 	}
 	i.failures++
 	var rest time.Duration

@@ -12,8 +12,10 @@ import (
 	"github.com/caddy-openid-connect/caddy-openid-connect/internal/jose"
 )
 
-// fetchKeys replaces the keys by the provider's current set and plans the next time. On any error the old keys stay.
+// fetchKeys replaces the keys by the provider's current set. On any error the old keys stay, and so they do when a fetch that began
+// later has been faster.
 func (p *Provider) fetchKeys(ctx context.Context) error {
+	fetch := p.keyFetches.Add(1)
 	metadata := p.state.Load().metadata
 	if metadata == nil || metadata.JWKSURI == "" {
 		return fmt.Errorf("%w: the metadata names no jwks_uri", ErrKeys)
@@ -22,15 +24,22 @@ func (p *Provider) fetchKeys(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrKeys, err)
 	}
-	if digest := sha256.Sum256(body); digest != p.state.Load().keysDigest {
-		keys, skipped, err := jose.ParseKeySet(body)
+	digest := sha256.Sum256(body)
+	keys := p.state.Load().keys
+	if digest != p.state.Load().keysDigest {
+		var skipped []jose.SkippedKey
+		keys, skipped, err = jose.ParseKeySet(body)
 		p.warnOfSkipped(digest, skipped)
 		if err != nil {
 			return fmt.Errorf("%w: %w", ErrKeys, err)
 		}
-		p.update(func(s *state) { s.keys, s.keysDigest = keys, digest })
 	}
-	p.succeeded(p.keysLifetime(header))
+	until := p.now().Add(p.keysLifetime(header))
+	p.update(func(s *state) {
+		if fetch > s.keysFetch {
+			s.keys, s.keysDigest, s.keysFetch, s.keysUntil = keys, digest, fetch, until
+		}
+	})
 	return nil
 }
 

@@ -97,12 +97,17 @@ func (p *Provider) parseMetadata(body []byte, address string) (*Metadata, error)
 	return metadata, nil
 }
 
+func hasScheme(address, scheme string) bool {
+	u, err := url.Parse(address)
+	return err == nil && u.Scheme == scheme
+}
+
 // checkDiscovered refuses endpoints that would give away what the connection to the metadata itself protected.
 func checkDiscovered(endpoint, address string) error {
 	if err := CheckURL(endpoint); err != nil {
 		return err
 	}
-	if strings.HasPrefix(address, "https:") && !strings.HasPrefix(endpoint, "https:") {
+	if hasScheme(address, "https") && !hasScheme(endpoint, "https") {
 		return fmt.Errorf("%q is not https, although the metadata came over https", endpoint)
 	}
 	return nil

@@ -9,8 +9,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
-	"fmt"
-	"math/rand/v2"
 	"net/http"
 	"slices"
 	"sync"
@@ -64,11 +62,12 @@ type Provider struct {
 	state atomic.Pointer[state]
 
 	mu        sync.Mutex
-	all       flight // metadata and keys
-	forced    flight // keys, because of an unknown one
 	observers []observation
 	closed    bool
-	timer     *time.Timer
+	changed   chan struct{} // closed when the state is replaced
+	all       flight        // metadata and keys
+	forced    flight        // keys, because of an unknown one
+	timer     *time.Timer   // of the next scheduled fetch
 	failures  int
 	retryAt   time.Time // no fetch that a request caused starts before this
 	lastError error
@@ -76,14 +75,18 @@ type Provider struct {
 	forcedAt  time.Time
 	down      bool
 	warnedOf  [sha256.Size]byte // digest of the key set whose unusable keys were reported
+
+	keyFetches atomic.Uint64 // numbers the fetches of keys in the order of their beginnings
 }
 
 // state is what is known of the provider, replaced as a whole.
 type state struct {
-	metadata   *Metadata
-	fetchedAt  time.Time // of the metadata
-	keys       *jose.KeySet
-	keysDigest [sha256.Size]byte // of the document that keys came from
+	metadata      *Metadata
+	metadataUntil time.Time // when to fetch it again; zero: never
+	keys          *jose.KeySet
+	keysUntil     time.Time
+	keysDigest    [sha256.Size]byte // of the document that keys came from
+	keysFetch     uint64            // number of the fetch that they came from
 }
 
 type observation struct {
@@ -100,6 +103,7 @@ func New(config Config) *Provider {
 		now:    time.Now,
 		calls:  make(chan struct{}, maxConcurrentCalls),
 	}
+	p.changed = make(chan struct{})
 	p.background, p.cancel = context.WithCancel(context.Background())
 	known := &state{keys: config.StaticKeys}
 	if !config.discovers() {
@@ -204,7 +208,7 @@ func (p *Provider) RenewKeys(ctx context.Context, known *jose.KeySet) *jose.KeyS
 	if p.forced.done == nil && (p.forcedAt.IsZero() || now.Sub(p.forcedAt) >= forcedInterval) {
 		// counted before the fetch, so that a slow or failing provider is not asked more often
 		p.forcedAt = now
-		p.start(&p.forced, p.fetchKeys)
+		p.start(&p.forced, p.fetchForced)
 	}
 	done := p.forced.done
 	p.mu.Unlock()
@@ -222,160 +226,6 @@ func (p *Provider) RetryAfter() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return max(p.retryAt.Sub(p.now()), time.Second)
-}
-
-// await returns the state as soon as ready accepts it. After a failure it does not ask the provider again before the pause is over.
-func (p *Provider) await(ctx context.Context, ready func(*state) bool) (*state, error) {
-	if s := p.state.Load(); ready(s) {
-		return s, nil
-	}
-	p.mu.Lock()
-	if p.all.done == nil && !p.now().Before(p.retryAt) {
-		p.start(&p.all, p.fetchAll)
-	}
-	done := p.all.done
-	p.mu.Unlock()
-	if done != nil {
-		// discovery and the keys take two or three calls, but nobody waits longer than for one
-		ctx, cancel := context.WithTimeout(ctx, p.config.Timeout)
-		defer cancel()
-		select {
-		case <-done:
-		case <-ctx.Done():
-			return nil, fmt.Errorf("%w: %w", ErrDiscovery, ctx.Err())
-		}
-	}
-	if s := p.state.Load(); ready(s) {
-		return s, nil
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.lastError != nil {
-		return nil, p.lastError
-	}
-	return nil, fmt.Errorf("%w: the metadata names no jwks_uri", ErrKeys)
-}
-
-// flight is a fetch under way, for all that wait for it; done is nil while there is none.
-type flight struct{ done chan struct{} }
-
-// start runs f free of any single request's cancellation. The caller holds the lock and has seen that no such flight is under way.
-func (p *Provider) start(fl *flight, f func(context.Context) error) {
-	if p.closed {
-		return
-	}
-	done := make(chan struct{})
-	fl.done = done
-	go func() {
-		defer func() {
-			if r := recover(); r != nil {
-				p.plan(p.failed(fmt.Errorf("%w: panic: %v", ErrDiscovery, r)))
-			}
-			p.mu.Lock()
-			fl.done = nil
-			p.mu.Unlock()
-			close(done)
-		}()
-		if err := f(p.background); err != nil {
-			p.plan(p.failed(err))
-		}
-	}()
-}
-
-// renew is what the timer and Warm call: a fetch without anybody waiting.
-func (p *Provider) renew() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.all.done == nil {
-		p.start(&p.all, p.fetchAll)
-	}
-}
-
-// fetchAll brings metadata and keys up to date.
-func (p *Provider) fetchAll(ctx context.Context) error {
-	if err := p.fetchMetadata(ctx); err != nil {
-		return err
-	}
-	if p.config.StaticKeys != nil || p.state.Load().metadata.JWKSURI == "" {
-		p.succeeded(metadataLifetime)
-		return nil
-	}
-	return p.fetchKeys(ctx)
-}
-
-// fetchMetadata runs discovery unless what is known is young enough.
-func (p *Provider) fetchMetadata(ctx context.Context) error {
-	if !p.config.discovers() {
-		return nil
-	}
-	if s := p.state.Load(); s.metadata != nil && p.now().Sub(s.fetchedAt) < metadataLifetime {
-		return nil
-	}
-	metadata, err := p.discover(ctx)
-	if err != nil {
-		return err
-	}
-	p.update(func(s *state) { s.metadata, s.fetchedAt = metadata, p.now() })
-	return nil
-}
-
-// update replaces the state; fetches of metadata and forced fetches of keys may overlap.
-func (p *Provider) update(change func(*state)) {
-	for {
-		before := p.state.Load()
-		after := *before
-		change(&after)
-		if p.state.CompareAndSwap(before, &after) {
-			return
-		}
-	}
-}
-
-// succeeded ends any pause and plans the next fetch.
-func (p *Provider) succeeded(lifetime time.Duration) {
-	p.mu.Lock()
-	changed := p.down || p.lastFetch.IsZero()
-	p.down, p.failures, p.lastError, p.retryAt = false, 0, nil, time.Time{}
-	p.lastFetch = p.now()
-	p.mu.Unlock()
-	p.observe(func(o Observer) { o.Up(true, changed, nil) })
-	p.plan(lifetime)
-}
-
-// failed records a failure and returns the pause that it causes.
-func (p *Provider) failed(err error) time.Duration {
-	p.mu.Lock()
-	changed := !p.down
-	p.down, p.lastError = true, err
-	p.lastFetch = p.now()
-	pause := pauseAfter(p.failures)
-	p.failures++
-	if after, ok := retryAfter(err); ok {
-		pause = max(pause, after)
-	}
-	p.retryAt = p.lastFetch.Add(pause)
-	p.mu.Unlock()
-	p.observe(func(o Observer) { o.Up(false, changed, err) })
-	return pause
-}
-
-// pauseAfter doubles with each failure, with jitter, so that many instances do not return to a provider at the same instant.
-func pauseAfter(failures int) time.Duration {
-	pause := min(minPause<<min(failures, 10), maxPause)
-	return pause + rand.N(pause/4) //nolint:gosec // spreads load; nobody gains by guessing it
-}
-
-// plan sets the one timer of this provider.
-func (p *Provider) plan(after time.Duration) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed {
-		return
-	}
-	if p.timer != nil {
-		p.timer.Stop()
-	}
-	p.timer = time.AfterFunc(after, p.renew)
 }
 
 // Status is what an operator may want to know of a provider.
