@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"os"
 	"strconv"
 	"strings"
@@ -392,7 +393,10 @@ func (h *Handler) providerConfig(ctx caddy.Context) (provider.Config, error) {
 		if !ok {
 			return config, fieldError("network_proxy", "the module does not give a proxy")
 		}
-		config.Proxy = proxy.ProxyFunc()
+		if config.Proxy = proxy.ProxyFunc(); config.Proxy == nil {
+			// the module "none" overrides the environment, where no function would leave it in force
+			config.Proxy = func(*http.Request) (*url.URL, error) { return nil, nil }
+		}
 	}
 	return config, nil
 }
