@@ -170,13 +170,15 @@ func elementText(value any) string {
 	return jsonText(value)
 }
 
-// encodeElement percent-encodes "%", "," and every byte outside visible ASCII and space.
+// encodeElement percent-encodes "%", "," and every byte outside visible ASCII and space. Spaces at the ends are encoded too: they
+// would be trimmed on the way, and " admin" become "admin".
 func encodeElement(text string) string {
 	const hexDigits = "0123456789ABCDEF"
 	var b strings.Builder
 	for i := range len(text) {
 		c := text[i]
-		if c < 0x20 || c > 0x7e || c == '%' || c == ',' {
+		outer := c == ' ' && (strings.TrimLeft(text[:i], " ") == "" || strings.TrimLeft(text[i:], " ") == "")
+		if c < 0x20 || c > 0x7e || c == '%' || c == ',' || outer {
 			b.WriteByte('%')
 			b.WriteByte(hexDigits[c>>4])
 			b.WriteByte(hexDigits[c&0xf])

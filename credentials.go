@@ -3,6 +3,7 @@ package openidconnect
 import (
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -137,14 +138,19 @@ func (s *TokenSource) values(r *http.Request) (values []string, bad bool) {
 
 // takeQuery removes a parameter from the query and returns its values; the rest of the query stays as it was, byte for byte.
 func takeQuery(r *http.Request, name string) []string {
+	isParameter := func(pair string) bool {
+		key, _, _ := strings.Cut(pair, "=")
+		decoded, err := url.QueryUnescape(key)
+		return err == nil && decoded == name
+	}
 	var values []string
 	var kept []string
 	for pair := range strings.SplitSeq(r.URL.RawQuery, "&") {
-		key, value, _ := strings.Cut(pair, "=")
-		if decoded, err := url.QueryUnescape(key); err != nil || decoded != name {
+		if !isParameter(pair) {
 			kept = append(kept, pair)
 			continue
 		}
+		_, value, _ := strings.Cut(pair, "=")
 		if decoded, err := url.QueryUnescape(value); err == nil {
 			value = decoded
 		}
@@ -155,5 +161,9 @@ func takeQuery(r *http.Request, name string) []string {
 	}
 	r.URL.RawQuery = strings.Join(kept, "&")
 	r.RequestURI = r.URL.RequestURI()
+	if original := originalURL(r); original.RawQuery != r.URL.RawQuery {
+		// error routes get the URL back as it was
+		original.RawQuery = strings.Join(slices.DeleteFunc(strings.Split(original.RawQuery, "&"), isParameter), "&")
+	}
 	return values
 }

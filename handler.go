@@ -19,14 +19,14 @@ import (
 // ServeHTTP decides on a request, stage by stage.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	rt := h.runtime
-	if rt.resource != nil && rt.resource.owns(r) {
-		return rt.serveResourceMetadata(w, r)
-	}
 
 	// Read the credential, then remove everything that could be taken for our own word, whatever the request will get.
 	token, scheme, refused := rt.credentials.take(r)
 	rt.headers.strip(r)
 	st := stateOf(r, rt)
+	if rt.resource != nil && rt.resource.owns(r) {
+		return rt.serveResourceMetadata(w, r, st)
+	}
 	if refused != nil {
 		return rt.refuse(w, r, st, scheme, refused)
 	}

@@ -118,7 +118,7 @@ func (h *identityHeaders) strip(r *http.Request) {
 		}
 	}
 	if len(r.Header["Connection"]) > 0 {
-		h.stripConnection(r.Header)
+		stripConnection(r.Header)
 	}
 	if h.mayHaveTrailers(r) {
 		h.stripTrailers(r)
@@ -126,28 +126,31 @@ func (h *identityHeaders) strip(r *http.Request) {
 	}
 }
 
-func (h *identityHeaders) stripConnection(header http.Header) {
+// connectionOptions are what Connection may hold besides names of headers, and the headers that HTTP itself puts there.
+var connectionOptions = []string{"close", "keep-alive", "upgrade", "te", "trailer", "http2-settings"}
+
+// stripConnection keeps the options that are about the connection. All others name headers that end with this hop (RFC 9110 section
+// 7.6.1); they are removed here and now, and their names with them: a proxy would delete them after our headers, and what later
+// directives make of our placeholders, have been set. Nobody can have ours deleted, nor the credentials.
+func stripConnection(header http.Header) {
 	var kept []string
-	changed := false
 	for _, line := range header["Connection"] {
 		for name := range strings.SplitSeq(line, ",") {
 			name = strings.TrimSpace(name)
 			switch {
-			case name == "":
-			case h.isProtected(name), strings.EqualFold(name, "Authorization"), strings.EqualFold(name, "Cookie"):
-				changed = true
-			default:
+			case slices.Contains(connectionOptions, strings.ToLower(name)):
 				kept = append(kept, name)
+			case strings.EqualFold(name, "Authorization"), strings.EqualFold(name, "Cookie"):
+			default:
+				header.Del(name)
 			}
 		}
 	}
-	switch {
-	case !changed:
-	case len(kept) == 0:
+	if len(kept) == 0 {
 		delete(header, "Connection")
-	default:
-		header["Connection"] = []string{strings.Join(kept, ", ")}
+		return
 	}
+	header["Connection"] = []string{strings.Join(kept, ", ")}
 }
 
 func (h *identityHeaders) mayHaveTrailers(r *http.Request) bool {

@@ -108,7 +108,7 @@ func (rt *runtime) introspect(ctx context.Context, raw string, digest tokenDiges
 		if err != nil {
 			return nil, err
 		}
-		token, refused := rt.readAnswer(claims, text)
+		token, refused := rt.readAnswer(raw, claims, text)
 		if refused != nil {
 			return refused, nil
 		}
@@ -153,7 +153,7 @@ func (rt *runtime) logIntrospection(err error) {
 }
 
 // readAnswer makes a token of an introspection answer. Only active with the boolean true makes one.
-func (rt *runtime) readAnswer(claims map[string]any, text string) (*verifiedToken, *refusal) {
+func (rt *runtime) readAnswer(raw string, claims map[string]any, text string) (*verifiedToken, *refusal) {
 	if active, ok := claims["active"].(bool); !ok || !active {
 		return nil, refuseClaim(reasonInactive, "active true", claims["active"])
 	}
@@ -166,7 +166,7 @@ func (rt *runtime) readAnswer(claims map[string]any, text string) (*verifiedToke
 			return nil, refuseClaim(reasonWrongTokenType, "token_type Bearer", kind)
 		}
 	}
-	token := &verifiedToken{claims: claims, payload: text, introspected: true}
+	token := &verifiedToken{claims: claims, payload: text, introspected: true, opaque: strings.Count(raw, ".") != 2 && strings.Count(raw, ".") != 4}
 	_, token.bound = claims["cnf"]
 	var err error
 	if token.expiry, err = jose.Date(claims, "exp"); err == nil {

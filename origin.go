@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
@@ -118,19 +120,28 @@ func decodeLeniently(path string) string {
 	return b.String()
 }
 
+// lookalikes are characters that some file systems and normalisations take for a dot or a separator.
+const lookalikes = "\u2024\u2025\u2026\uff0e\u2044\u2215\u29f8\uff0f\u29f5\ufe68\uff3c"
+
 func ambiguousForm(path string) bool {
 	lower := strings.ToLower(path)
-	if strings.Contains(path, `\`) || strings.Contains(lower, "%2f") || strings.Contains(lower, "%5c") ||
-		strings.Contains(path, ".;") || strings.Contains(path, ";.") {
-		return true
-	}
-	for i := range len(path) {
-		if path[i] < 0x20 || path[i] == 0x7f {
+	for _, part := range []string{`\`, "%2f", "%5c", "%u", ".;", ";."} {
+		if strings.Contains(lower, part) {
 			return true
 		}
 	}
-	for segment := range strings.SplitSeq(path, "/") {
-		if segment == "." || segment == ".." {
+	if strings.ContainsFunc(path, unicode.IsControl) || strings.ContainsAny(path, lookalikes) {
+		return true
+	}
+	// Invalid UTF-8 includes the overlong forms that lenient decoders read as dots and slashes. An escaped path is ASCII before.
+	if !utf8.ValidString(path) {
+		return true
+	}
+	// A decoded "?" or "#" ends the path for an upstream that decodes before it splits; spaces and dots at the end of a name are dropped
+	// by some file systems.
+	for _, segment := range strings.FieldsFunc(path, func(r rune) bool { return r == '/' || r == '?' || r == '#' }) {
+		switch strings.Trim(segment, " \u00a0") {
+		case ".", "..":
 			return true
 		}
 	}

@@ -40,6 +40,7 @@ func stateOf(r *http.Request, rt *runtime) *requestState {
 	repl, _ := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	st, ok := caddyhttp.GetVar(ctx, stateVar).(*requestState)
 	if ok {
+		st.rt.headers.strip(r) // what an outer handler has set is void when this one decides
 		st.rt, st.identity, st.token, st.refused = rt, nil, "", nil
 	} else {
 		st = &requestState{rt: rt}
@@ -132,6 +133,11 @@ func placeholderValue(value any) any {
 		return ""
 	case json.Number:
 		if number, err := strconv.ParseInt(value.String(), 10, 64); err == nil && value != "-0" {
+			return number
+		}
+		// Caddy writes a float64 in this way; where that is not what was in the token the text is kept
+		number, err := strconv.ParseFloat(value.String(), 64)
+		if err == nil && strconv.FormatFloat(number, 'f', -1, 64) == value.String() {
 			return number
 		}
 		return value.String()

@@ -97,7 +97,7 @@ func (p *tokenPolicy) issuers(metadata *provider.Metadata) []string {
 }
 
 // serveResourceMetadata publishes the metadata to anybody, scripts of other sites included: it holds nothing that is not public.
-func (rt *runtime) serveResourceMetadata(w http.ResponseWriter, r *http.Request) error {
+func (rt *runtime) serveResourceMetadata(w http.ResponseWriter, r *http.Request, st *requestState) error {
 	header := w.Header()
 	header.Set("Access-Control-Allow-Origin", "*")
 	switch r.Method {
@@ -114,7 +114,7 @@ func (rt *runtime) serveResourceMetadata(w http.ResponseWriter, r *http.Request)
 	}
 	metadata, refused := rt.metadataForIssuer(r.Context())
 	if refused != nil {
-		return rt.refuse(w, r, stateOf(r, rt), "", refused)
+		return rt.refuse(w, r, st, "", refused)
 	}
 	origin := rt.resource.originFor(r)
 	if origin == "" {

@@ -20,7 +20,7 @@ type verifiedToken struct {
 
 	algorithm, headerType       string // of a JWT
 	notBefore, issuedAt, expiry time.Time
-	introspected                bool
+	introspected, opaque        bool // opaque: introspected, and no JWT either
 	bound                       bool // has cnf
 
 	// cachedUntil ends the token's time in a cache.
@@ -341,7 +341,11 @@ func audienceOf(value any) (values []string, wellFormed bool) {
 
 // showsAccess reports whether a token whose audience is our own client_id carries what only access tokens do.
 func (p *tokenPolicy) showsAccess(t *verifiedToken) bool {
-	if t.introspected || strings.HasSuffix(strings.ToLower(t.headerType), "at+jwt") {
+	// ID tokens are JWTs, so an opaque token is none; of others the provider's token_type speaks, which has been looked at
+	if _, typed := t.claims["token_type"]; t.opaque || t.introspected && typed {
+		return true
+	}
+	if strings.HasSuffix(strings.ToLower(t.headerType), "at+jwt") {
 		return true
 	}
 	for _, name := range []string{"scope", "scp", "client_id"} {

@@ -43,7 +43,7 @@ func (e *callError) Unwrap() error { return e.cause }
 // blamesRequest reports whether the provider refused this one request, rather than us or everybody.
 func (e *callError) blamesRequest() bool {
 	switch e.status {
-	case http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests:
+	case http.StatusUnauthorized, http.StatusTooManyRequests:
 		return false
 	default:
 		return e.status >= http.StatusBadRequest && e.status < http.StatusInternalServerError

@@ -16,6 +16,10 @@ import (
 // cost the next caller anything, a wrong client secret must not lock the client out at the provider.
 const toleratedFailures = 3
 
+// maxRest is the longest rest that an introspection endpoint is given unless it asks for more. It is short, as strangers may have
+// brought the failures about with tokens that the provider trips over.
+const maxRest = 5 * time.Second
+
 // Introspector asks the provider about opaque tokens (RFC 7662) in the name of one client.
 type Introspector struct {
 	provider *Provider
@@ -111,10 +115,10 @@ func (i *Introspector) record(err error) {
 	i.failures++
 	var rest time.Duration
 	if i.failures >= toleratedFailures {
-		rest = pauseAfter(i.failures - toleratedFailures)
+		rest = min(pauseAfter(i.failures-toleratedFailures), maxRest)
 	}
 	if after, ok := retryAfter(err); ok {
-		rest = max(rest, after)
+		rest = max(rest, min(after, maxPause))
 	}
 	i.retryAt = i.provider.now().Add(rest)
 }
