@@ -18,7 +18,7 @@ const (
 
 // checkBinding judges what changes from request to request: whether the sender has proven the key that the token is bound to
 // (RFC 7800). It runs for cached tokens too. A confirmation of a kind that is not known here cannot be proven, so it refuses.
-func (rt *runtime) checkBinding(r *http.Request, token *verifiedToken, raw, scheme string, now time.Time) *refusal {
+func (rt *runtime) checkBinding(r *http.Request, st *requestState, token *verifiedToken, raw, scheme string, now time.Time) *refusal {
 	confirmation, _ := token.claims["cnf"].(map[string]any)
 	_, bound := token.claims["cnf"]
 	thumbprint, _ := confirmation["jkt"].(string)
@@ -48,7 +48,7 @@ func (rt *runtime) checkBinding(r *http.Request, token *verifiedToken, raw, sche
 		if scheme != schemeDPoP {
 			return refuseClaim(reasonUnbound, "the DPoP scheme", "the Bearer scheme")
 		}
-		return rt.checkProof(r, raw, thumbprint, now)
+		return rt.checkProof(r, st, raw, thumbprint, now)
 	}
 	return nil
 }

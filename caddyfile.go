@@ -51,11 +51,13 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 		}, nil)}
 		values = append(values, h.NewRoute(wellKnown, handler)...)
 	}
-	group, first := blockGroup(h)
-	if h.IsNamedRoute() {
-		if !first {
-			return nil, h.Errf("%s stands twice in a block of a named route; put each into a handle block of its own", directive)
-		}
+	group, first, err := blockGroup(h, matcherSet)
+	switch {
+	case err != nil:
+		return nil, err
+	case h.IsNamedRoute() && !first:
+		return nil, h.Errf("%s stands twice in a block of a named route; put each into a handle block of its own", directive)
+	case h.IsNamedRoute():
 		return values, nil
 	}
 	for i := range values {
@@ -69,22 +71,29 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 
 // blockGroup returns the route group of the block that the directive stands in, and whether this is the block's first directive. No
 // other block on the way of a request may have the same group. A nested block inherits a copy of its parent's state, so the state's
-// own identity tells blocks apart.
-func blockGroup(h httpcaddyfile.Helper) (name string, first bool) {
+// own identity tells blocks apart. Two directives with one matcher are an error: Caddy would merge them into a route that runs both.
+func blockGroup(h httpcaddyfile.Helper, matcherSet caddy.ModuleMap) (name string, first bool, err error) {
 	type group struct {
-		block map[string]any // kept, so that its address is not used again
-		name  string
+		block    map[string]any // kept, so that its address is not used again
+		name     string
+		matchers map[string]bool // as JSON
 	}
+	matcher := string(caddyconfig.JSON(matcherSet, nil))
+	nested := h.BlockState != nil && reflect.ValueOf(h.BlockState).Pointer() != reflect.ValueOf(h.State).Pointer()
 	groups, _ := h.State[directive].([]group)
 	block := reflect.ValueOf(h.BlockState).Pointer()
 	for _, g := range groups {
 		if reflect.ValueOf(g.block).Pointer() == block {
-			return g.name, false
+			if nested && g.matchers[matcher] {
+				return "", false, h.Errf("two %s directives with the same matcher in one block", directive)
+			}
+			g.matchers[matcher] = true
+			return g.name, false, nil
 		}
 	}
 	name = directive + "_" + strconv.Itoa(len(groups))
-	h.State[directive] = append(groups, group{block: h.BlockState, name: name})
-	return name, true
+	h.State[directive] = append(groups, group{block: h.BlockState, name: name, matchers: map[string]bool{matcher: true}})
+	return name, true, nil
 }
 
 // UnmarshalCaddyfile sets up the handler from Caddyfile tokens. The whole syntax, where <on|off> may be left out for on:

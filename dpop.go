@@ -16,13 +16,15 @@ import (
 const (
 	// proofLifetime is how old a proof may be; it is made for one request.
 	proofLifetime = 60 * time.Second
-	// maxProofs bounds the proofs remembered in one lifetime. Each belongs to a valid token, so strangers cannot fill the memory.
-	maxProofs = 500_000
+	// maxProofs bounds the proofs remembered in one lifetime. Each belongs to a valid token, so strangers cannot fill the memory, and
+	// maxProofsOfKey keeps a single client from doing so.
+	maxProofs      = 500_000
+	maxProofsOfKey = 20_000
 )
 
 // checkProof judges the proof of possession of a request (RFC 9449 section 4.3): that whoever sends the token holds, now and for
 // this very request, the key that the token is bound to.
-func (rt *runtime) checkProof(r *http.Request, raw string, thumbprint string, now time.Time) *refusal {
+func (rt *runtime) checkProof(r *http.Request, st *requestState, raw, thumbprint string, now time.Time) *refusal {
 	proofs := r.Header["Dpop"]
 	if len(proofs) != 1 {
 		return refuseClaim(reasonProofInvalid, "one DPoP header", len(proofs))
@@ -55,8 +57,12 @@ func (rt *runtime) checkProof(r *http.Request, raw string, thumbprint string, no
 	if id == "" {
 		return refuseClaim(reasonProofInvalid, "jti", proof.Claims["jti"])
 	}
-	if !rt.proofs.first(sha256.Sum256([]byte(thumbprint+" "+id)), now) {
-		return refuseClaim(reasonProofReplayed, "a proof that was not used before", "one that was")
+	// an outer handler may have admitted the proof in this very request
+	if digest := tokenDigest(sha256.Sum256([]byte(thumbprint + " " + id))); digest != st.proof {
+		if !rt.proofs.first(digest, thumbprint, now) {
+			return refuseClaim(reasonProofReplayed, "a proof that was not used before", "one that was")
+		}
+		st.proof = digest
 	}
 	return nil
 }
@@ -98,28 +104,31 @@ type proofMemory struct {
 	since    time.Time // of the current generation
 	current  map[tokenDigest]struct{}
 	previous map[tokenDigest]struct{}
+	ofKey    map[string]int // proofs of the current generation by thumbprint
 }
 
 func newProofMemory(lifetime time.Duration) *proofMemory {
-	return &proofMemory{lifetime: lifetime, current: make(map[tokenDigest]struct{})}
+	return &proofMemory{lifetime: lifetime, current: make(map[tokenDigest]struct{}), ofKey: make(map[string]int)}
 }
 
 // first reports whether the proof was not seen before, and remembers it. When the memory is full it reports false: a proof that cannot
 // be remembered could be used again.
-func (m *proofMemory) first(proof tokenDigest, now time.Time) bool {
+func (m *proofMemory) first(proof tokenDigest, thumbprint string, now time.Time) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	switch age := now.Sub(m.since); {
-	case age >= 2*m.lifetime:
-		m.previous, m.current, m.since = nil, make(map[tokenDigest]struct{}), now
-	case age >= m.lifetime:
-		m.previous, m.current, m.since = m.current, make(map[tokenDigest]struct{}), now
+	if age := now.Sub(m.since); age >= m.lifetime {
+		m.previous = m.current
+		if age >= 2*m.lifetime {
+			m.previous = nil
+		}
+		m.current, m.ofKey, m.since = make(map[tokenDigest]struct{}), make(map[string]int), now
 	}
 	_, inCurrent := m.current[proof]
 	_, inPrevious := m.previous[proof]
-	if inCurrent || inPrevious || len(m.current) >= maxProofs {
+	if inCurrent || inPrevious || len(m.current) >= maxProofs || m.ofKey[thumbprint] >= maxProofsOfKey {
 		return false
 	}
 	m.current[proof] = struct{}{}
+	m.ofKey[thumbprint]++
 	return true
 }

@@ -216,7 +216,7 @@ func TestProofMemory(t *testing.T) {
 		{a, 121 * time.Second, true}, // longer ago than it could be used
 		{a, 400 * time.Second, true},
 	} {
-		if got := m.first(step.proof, start.Add(step.after)); got != step.first {
+		if got := m.first(step.proof, "key", start.Add(step.after)); got != step.first {
 			t.Errorf("%v after %s: got %v", step.proof[0], step.after, got)
 		}
 	}

@@ -36,7 +36,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 
 	// A credential that was sent decides alone: when it fails, nothing else is tried.
-	id, refused := rt.authenticate(r, token, scheme)
+	id, refused := rt.authenticate(r, st, token, scheme)
 	if refused != nil {
 		rt.metrics.refusedToken(refused.reason)
 		return rt.refuse(w, r, st, scheme, refused)
@@ -70,7 +70,7 @@ func (rt *runtime) serveAnonymous(w http.ResponseWriter, r *http.Request, next c
 }
 
 // authenticate makes an identity of a bearer token, or says why not.
-func (rt *runtime) authenticate(r *http.Request, raw, scheme string) (*identity, *refusal) {
+func (rt *runtime) authenticate(r *http.Request, st *requestState, raw, scheme string) (*identity, *refusal) {
 	if len(raw) > jose.MaxClientToken {
 		return nil, refuseClaim(reasonTooLarge, jose.MaxClientToken, len(raw))
 	}
@@ -81,7 +81,7 @@ func (rt *runtime) authenticate(r *http.Request, raw, scheme string) (*identity,
 		return nil, refused
 	}
 	if token.bound || rt.demandsBinding || scheme == schemeDPoP {
-		if refused := rt.checkBinding(r, token, raw, scheme, now); refused != nil {
+		if refused := rt.checkBinding(r, st, token, raw, scheme, now); refused != nil {
 			return nil, refused
 		}
 	}

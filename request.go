@@ -18,6 +18,7 @@ type requestState struct {
 	identity *identity // nil while anonymous
 	token    string
 	refused  *shownRefusal
+	proof    tokenDigest // of possession, that was admitted in this request
 
 	writer privateWriter
 }
