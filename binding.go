@@ -19,8 +19,7 @@ const (
 // checkBinding judges what changes from request to request: whether the sender has proven the key that the token is bound to
 // (RFC 7800). It runs for cached tokens too. A confirmation of a kind that is not known here cannot be proven, so it refuses.
 func (rt *runtime) checkBinding(r *http.Request, st *requestState, token *verifiedToken, raw, scheme string, now time.Time) *refusal {
-	confirmation, _ := token.claims["cnf"].(map[string]any)
-	_, bound := token.claims["cnf"]
+	confirmation, _ := token.confirmation.(map[string]any)
 	thumbprint, _ := confirmation["jkt"].(string)
 	certificate, _ := confirmation["x5t#S256"].(string)
 	known := 0
@@ -30,7 +29,7 @@ func (rt *runtime) checkBinding(r *http.Request, st *requestState, token *verifi
 		}
 	}
 	switch {
-	case bound && (known == 0 || known != len(confirmation)):
+	case token.bound && (known == 0 || known != len(confirmation)):
 		return refuseClaim(reasonUnbound, "cnf with jkt or x5t#S256", "cnf with "+strings.Join(memberNames(confirmation), " "))
 	case rt.policy.mtlsBound == boundRequired && certificate == "":
 		return refuseClaim(reasonUnbound, "a token bound to a client certificate", "one that is not")

@@ -76,7 +76,7 @@ func (rt *runtime) authenticate(r *http.Request, st *requestState, raw, scheme s
 	}
 	now := rt.now()
 	digest := tokenDigest(sha256.Sum256([]byte(raw)))
-	token, refused := rt.verifiedToken(r, raw, digest, now)
+	token, claims, refused := rt.verifiedToken(r, raw, digest, now)
 	if refused != nil {
 		return nil, refused
 	}
@@ -88,10 +88,13 @@ func (rt *runtime) authenticate(r *http.Request, st *requestState, raw, scheme s
 	if id := token.identityFor(rt.number); id != nil {
 		return id, nil
 	}
-	if refused := rt.authorization.check(token.claims); refused != nil {
+	if claims == nil {
+		claims = token.claims() // another handler's acceptance has pushed ours out in between
+	}
+	if refused := rt.authorization.check(claims); refused != nil {
 		return nil, refused
 	}
-	id, refused := rt.identify(token)
+	id, refused := rt.identify(token, claims)
 	if refused != nil {
 		return nil, refused
 	}
@@ -99,16 +102,21 @@ func (rt *runtime) authenticate(r *http.Request, st *requestState, raw, scheme s
 	return id, nil
 }
 
-// verifiedToken returns the token if the provider vouches for it and this handler's policy holds. A token in the cache has been
-// vouched for; its dates are looked at each time, and the rest of the policy the first time that this handler meets it.
-func (rt *runtime) verifiedToken(r *http.Request, raw string, digest tokenDigest, now time.Time) (*verifiedToken, *refusal) {
+// verifiedToken returns the token if the provider vouches for it and this handler's policy holds. A token in a cache has been vouched
+// for; its dates are looked at each time, and the rest of the policy until this handler has accepted it. The claims are nil when it
+// has.
+func (rt *runtime) verifiedToken(r *http.Request, raw string, digest tokenDigest, now time.Time) (*verifiedToken, map[string]any, *refusal) {
 	if rt.introspection.wants(raw) {
-		return rt.introspectedToken(r, raw, digest, now)
+		token, refused := rt.introspect(r.Context(), raw, digest, r, now)
+		if refused != nil {
+			return nil, nil, refused
+		}
+		return rt.recheck(r.Context(), token, now)
 	}
 	if token := rt.tokens.get(digest, now); token != nil {
 		if rt.stillSigned(token) {
 			rt.metrics.cacheHits.Inc()
-			return token, rt.recheck(r.Context(), token, now)
+			return rt.recheck(r.Context(), token, now)
 		}
 		rt.tokens.remove(digest)
 	}
@@ -116,24 +124,17 @@ func (rt *runtime) verifiedToken(r *http.Request, raw string, digest tokenDigest
 	return rt.validateJWT(r.Context(), raw, digest, now)
 }
 
-func (rt *runtime) introspectedToken(r *http.Request, raw string, digest tokenDigest, now time.Time) (*verifiedToken, *refusal) {
-	token, refused := rt.introspect(r.Context(), raw, digest, r, now)
-	if refused != nil {
-		return nil, refused
-	}
-	return token, rt.recheck(r.Context(), token, now)
-}
-
 // recheck applies this handler's policy to a token that was verified before, perhaps for another handler.
-func (rt *runtime) recheck(ctx context.Context, token *verifiedToken, now time.Time) *refusal {
+func (rt *runtime) recheck(ctx context.Context, token *verifiedToken, now time.Time) (*verifiedToken, map[string]any, *refusal) {
 	if token.identityFor(rt.number) != nil {
-		return rt.policy.checkDates(token, now)
+		return token, nil, rt.policy.checkDates(token, now)
 	}
 	metadata, refused := rt.metadataForIssuer(ctx)
 	if refused != nil {
-		return refused
+		return nil, nil, refused
 	}
-	return rt.policy.check(token, metadata, now)
+	claims := token.claims()
+	return token, claims, rt.policy.check(token, claims, metadata, now)
 }
 
 // providerRefusal maps what went wrong with the provider to the answer for the request that needed it.

@@ -27,10 +27,10 @@ const maxHeaderValue = 16 << 10
 
 // identity is who a request is from, as one handler sees it: immutable, and shared by all requests with the same token.
 type identity struct {
-	method string // "bearer"
-	issuer string
-	user   string
-	claims map[string]any
+	method  string // "bearer"
+	issuer  string
+	user    string
+	payload string // the JSON of its claims
 
 	headers []identityHeader
 }
@@ -181,17 +181,17 @@ func (b *trailerStripper) Read(p []byte) (int, error) {
 }
 
 // identify makes the identity that this handler sees in a token.
-func (rt *runtime) identify(token *verifiedToken) (*identity, *refusal) {
-	user, refused := rt.userOf(token)
+func (rt *runtime) identify(token *verifiedToken, claims map[string]any) (*identity, *refusal) {
+	user, refused := rt.userOf(token, claims)
 	if refused != nil {
 		return nil, refused
 	}
-	id := &identity{method: methodBearer, issuer: rt.issuerOf(token), user: user, claims: token.claims}
+	id := &identity{method: methodBearer, issuer: rt.issuerOf(claims), user: user, payload: token.payload}
 	if rt.headers.userinfo {
 		rt.addHeader(id, headerUserinfo, base64.StdEncoding.EncodeToString([]byte(token.payload)))
 	}
 	for _, header := range rt.headers.claims {
-		value, ok := header.path.find(token.claims)
+		value, ok := header.path.find(claims)
 		switch {
 		case !ok:
 		case header.asJSON:
@@ -213,22 +213,22 @@ func (rt *runtime) addHeader(id *identity, name, value string) {
 }
 
 // userOf returns what identifies the user. A token without it is genuine but says nothing about who sends it, so it opens nothing.
-func (rt *runtime) userOf(token *verifiedToken) (string, *refusal) {
-	value, ok := rt.usernameClaim.find(token.claims)
-	if _, present := token.claims[rt.usernameClaim.text]; !present && token.introspected && rt.usernameClaim.text == "sub" {
+func (rt *runtime) userOf(token *verifiedToken, claims map[string]any) (string, *refusal) {
+	value, ok := rt.usernameClaim.find(claims)
+	if _, present := claims[rt.usernameClaim.text]; !present && token.introspected && rt.usernameClaim.text == "sub" {
 		// RFC 7662 leaves sub out for tokens without a user; then the client is who it is from
-		value, ok = token.claims["client_id"]
+		value, ok = claims["client_id"]
 	}
 	user, scalar := scalarText(value)
 	if !ok || !scalar || strings.TrimSpace(user) == "" {
 		return "", refuseClaim(reasonClaimRequired, rt.usernameClaim.text+" (who the token is from)",
-			"the claims "+strings.Join(memberNames(token.claims), " "))
+			"the claims "+strings.Join(memberNames(claims), " "))
 	}
 	return user, nil
 }
 
-func (rt *runtime) issuerOf(token *verifiedToken) string {
-	if issuer, ok := token.claims["iss"].(string); ok {
+func (rt *runtime) issuerOf(claims map[string]any) string {
+	if issuer, ok := claims["iss"].(string); ok {
 		return issuer
 	}
 	if rt.policy.issuer != "" {

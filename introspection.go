@@ -166,8 +166,9 @@ func (rt *runtime) readAnswer(raw string, claims map[string]any, text string) (*
 			return nil, refuseClaim(reasonWrongTokenType, "token_type Bearer", kind)
 		}
 	}
-	token := &verifiedToken{claims: claims, payload: text, introspected: true, opaque: strings.Count(raw, ".") != 2 && strings.Count(raw, ".") != 4}
-	_, token.bound = claims["cnf"]
+	dots := strings.Count(raw, ".")
+	token := &verifiedToken{payload: text, introspected: true, opaque: dots != 2 && dots != 4}
+	token.confirmation, token.bound = claims["cnf"]
 	var err error
 	if token.expiry, err = jose.Date(claims, "exp"); err == nil {
 		if token.notBefore, err = jose.Date(claims, "nbf"); err == nil {

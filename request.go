@@ -15,7 +15,8 @@ import (
 // that decided is the one that is seen.
 type requestState struct {
 	rt       *runtime
-	identity *identity // nil while anonymous
+	identity *identity      // nil while anonymous
+	claims   map[string]any // of the identity, parsed when a placeholder first asks for one
 	token    string
 	refused  *shownRefusal
 	proof    tokenDigest // of possession, that was admitted in this request
@@ -42,7 +43,7 @@ func stateOf(r *http.Request, rt *runtime) *requestState {
 	st, ok := caddyhttp.GetVar(ctx, stateVar).(*requestState)
 	if ok {
 		st.rt.headers.strip(r) // what an outer handler has set is void when this one decides
-		st.rt, st.identity, st.token, st.refused = rt, nil, "", nil
+		st.rt, st.identity, st.claims, st.token, st.refused = rt, nil, nil, "", nil
 	} else {
 		st = &requestState{rt: rt}
 		caddyhttp.SetVar(ctx, stateVar, st)
@@ -58,7 +59,7 @@ func stateOf(r *http.Request, rt *runtime) *requestState {
 }
 
 func (st *requestState) identify(id *identity, token string) {
-	st.identity, st.token = id, token
+	st.identity, st.claims, st.token = id, nil, token
 }
 
 // Placeholders.
@@ -113,7 +114,10 @@ func (st *requestState) userPlaceholder(name string) any {
 			return ""
 		}
 	}
-	value, _ := path.find(id.claims)
+	if st.claims == nil {
+		st.claims = (&verifiedToken{payload: id.payload}).claims()
+	}
+	value, _ := path.find(st.claims)
 	return placeholderValue(value)
 }
 

@@ -15,8 +15,10 @@ import (
 // verifiedToken is what is known for certain of an access token: the provider signed it, or said by introspection that it is
 // active. It says nothing about what the token is good for; a [tokenPolicy] does.
 type verifiedToken struct {
-	claims  map[string]any
-	payload string // the JSON of claims as received
+	// payload is the JSON of the claims as received. It is kept as text, not parsed: a cache of many parsed tokens keeps the garbage
+	// collector busy, and a request seldom asks for a claim.
+	payload      string
+	confirmation any // cnf, which is looked at with each request
 
 	algorithm, headerType       string // of a JWT
 	notBefore, issuedAt, expiry time.Time
@@ -41,6 +43,15 @@ type acceptedBy struct {
 
 // maxAccepted bounds the verdicts remembered for one token.
 const maxAccepted = 8
+
+// claims parses the payload, which has passed the gate before.
+func (t *verifiedToken) claims() map[string]any {
+	claims, err := jose.ParseObject(t.payload)
+	if err != nil {
+		return nil
+	}
+	return claims
+}
 
 func (t *verifiedToken) identityFor(policy uint64) *identity {
 	if list := t.accepted.Load(); list != nil {
@@ -84,27 +95,27 @@ type tokenPolicy struct {
 }
 
 // validateJWT decides on a token in JWT form, cheap checks first.
-func (rt *runtime) validateJWT(ctx context.Context, raw string, digest tokenDigest, now time.Time) (*verifiedToken, *refusal) {
+func (rt *runtime) validateJWT(ctx context.Context, raw string, digest tokenDigest, now time.Time) (*verifiedToken, map[string]any, *refusal) {
 	parsed, err := jose.Parse(raw, jose.MaxClientToken)
 	if err != nil {
-		return nil, refusalOfGate(err)
+		return nil, nil, refusalOfGate(err)
 	}
 	token := &verifiedToken{
-		claims: parsed.Claims, payload: parsed.Payload, algorithm: parsed.Algorithm, headerType: parsed.Type,
+		payload: parsed.Payload, algorithm: parsed.Algorithm, headerType: parsed.Type,
 		notBefore: parsed.NotBefore, issuedAt: parsed.IssuedAt, expiry: parsed.Expiry,
 		cachedUntil: parsed.Expiry.Add(rt.policy.skew),
 	}
-	_, token.bound = parsed.Claims["cnf"]
+	token.confirmation, token.bound = parsed.Claims["cnf"]
 	metadata, refused := rt.metadataForIssuer(ctx)
 	if refused != nil {
-		return nil, refused
+		return nil, nil, refused
 	}
-	if refused := rt.policy.check(token, metadata, now); refused != nil {
-		return nil, refused
+	if refused := rt.policy.check(token, parsed.Claims, metadata, now); refused != nil {
+		return nil, nil, refused
 	}
 	keys, err := rt.provider.Keys(ctx)
 	if err != nil {
-		return nil, rt.providerRefusal(err)
+		return nil, nil, rt.providerRefusal(err)
 	}
 	key, named, refused := signingKey(parsed, keys)
 	if refused != nil && !named {
@@ -114,12 +125,12 @@ func (rt *runtime) validateJWT(ctx context.Context, raw string, digest tokenDige
 		}
 	}
 	if refused != nil {
-		return nil, refused
+		return nil, nil, refused
 	}
 	token.keys.Store(keys)
 	token.thumbprint = key.Thumbprint()
 	rt.tokens.put(digest, token)
-	return token, nil
+	return token, parsed.Claims, nil
 }
 
 // signingKey returns the key of the set that signed the token. named reports whether the set has the key that the token names:
@@ -185,7 +196,7 @@ func (rt *runtime) metadataForIssuer(ctx context.Context) (*provider.Metadata, *
 }
 
 // check judges all of a JWT but its signature, or all of an introspection answer.
-func (p *tokenPolicy) check(t *verifiedToken, metadata *provider.Metadata, now time.Time) *refusal {
+func (p *tokenPolicy) check(t *verifiedToken, claims map[string]any, metadata *provider.Metadata, now time.Time) *refusal {
 	if !t.introspected {
 		if !slices.Contains(p.algorithms, t.algorithm) {
 			return refuseClaim(reasonUnsupportedAlgorithm, p.algorithms, t.algorithm)
@@ -194,16 +205,16 @@ func (p *tokenPolicy) check(t *verifiedToken, metadata *provider.Metadata, now t
 			return refused
 		}
 	}
-	if refused := p.checkIssuer(t, metadata); refused != nil {
+	if refused := p.checkIssuer(t, claims, metadata); refused != nil {
 		return refused
 	}
 	if refused := p.checkDates(t, now); refused != nil {
 		return refused
 	}
-	if refused := p.checkKind(t); refused != nil {
+	if refused := p.checkKind(t, claims); refused != nil {
 		return refused
 	}
-	return p.checkAudience(t)
+	return p.checkAudience(t, claims)
 }
 
 // checkHeaderType judges the typ of the header (RFC 9068 section 4, RFC 8725 section 3.11).
@@ -219,19 +230,19 @@ func (p *tokenPolicy) checkHeaderType(headerType string) *refusal {
 	}
 }
 
-func (p *tokenPolicy) checkIssuer(t *verifiedToken, metadata *provider.Metadata) *refusal {
+func (p *tokenPolicy) checkIssuer(t *verifiedToken, claims map[string]any, metadata *provider.Metadata) *refusal {
 	expected := p.issuer
 	if metadata != nil {
 		expected = metadata.Issuer
 	}
 	if len(p.tenants) > 0 {
-		tenant, _ := t.claims["tid"].(string)
+		tenant, _ := claims["tid"].(string)
 		if !slices.Contains(p.tenants, tenant) {
 			return refuseClaim(reasonWrongIssuer, "a tenant of "+strings.Join(p.tenants, " "), "tid "+tenant)
 		}
 		expected = strings.ReplaceAll(expected, provider.TenantPlaceholder, tenant)
 	}
-	value, present := t.claims["iss"]
+	value, present := claims["iss"]
 	if !present && t.introspected {
 		return nil // we asked the issuer itself
 	}
@@ -244,8 +255,8 @@ func (p *tokenPolicy) checkIssuer(t *verifiedToken, metadata *provider.Metadata)
 
 func (p *tokenPolicy) checkDates(t *verifiedToken, now time.Time) *refusal {
 	if t.expiry.IsZero() {
-		if !t.introspected || t.claims["exp"] != nil {
-			return refuseClaim(reasonMissingClaim, "exp", t.claims["exp"])
+		if !t.introspected {
+			return refuseClaim(reasonMissingClaim, "exp", nil)
 		}
 	} else if !now.Before(t.expiry.Add(p.skew)) {
 		return refuseClaim(reasonExpired, "exp after "+now.UTC().Format(time.RFC3339), "exp "+t.expiry.UTC().Format(time.RFC3339))
@@ -266,46 +277,46 @@ func (p *tokenPolicy) checkDates(t *verifiedToken, now time.Time) *refusal {
 var foreignClaims = []string{"events", "nonce", "at_hash", "c_hash"}
 
 // checkKind refuses tokens that were made for something else (RFC 8725 section 3.12).
-func (p *tokenPolicy) checkKind(t *verifiedToken) *refusal {
+func (p *tokenPolicy) checkKind(t *verifiedToken, claims map[string]any) *refusal {
 	for _, name := range foreignClaims {
-		if _, ok := t.claims[name]; ok {
+		if _, ok := claims[name]; ok {
 			return refuseClaim(reasonWrongTokenType, "an access token", "a token with "+name)
 		}
 	}
-	if kind, ok := t.claims["typ"].(string); ok {
+	if kind, ok := claims["typ"].(string); ok {
 		switch strings.ToLower(kind) {
 		case "id", "refresh", "offline", "logout":
 			return refuseClaim(reasonWrongTokenType, "an access token", "typ "+kind)
 		}
 	}
-	if use, ok := t.claims["token_use"]; ok && use != "access" && use != "access_token" {
+	if use, ok := claims["token_use"]; ok && use != "access" && use != "access_token" {
 		return refuseClaim(reasonWrongTokenType, "token_use access", use)
 	}
 	if p.profile && !t.introspected {
 		for _, name := range []string{"sub", "client_id", "iat", "jti"} {
-			if emptyClaim(t.claims[name]) {
-				return refuseClaim(reasonMissingClaim, name, t.claims[name])
+			if emptyClaim(claims[name]) {
+				return refuseClaim(reasonMissingClaim, name, claims[name])
 			}
 		}
 	}
 	return nil
 }
 
-func (p *tokenPolicy) checkAudience(t *verifiedToken) *refusal {
-	values, wellFormed := audienceOf(t.claims[p.audienceClaim])
-	if t.introspected && p.defaultAudience && t.claims[p.audienceClaim] == nil {
-		if client, ok := t.claims["client_id"].(string); ok && client == p.clientID {
+func (p *tokenPolicy) checkAudience(t *verifiedToken, claims map[string]any) *refusal {
+	values, wellFormed := audienceOf(claims[p.audienceClaim])
+	if t.introspected && p.defaultAudience && claims[p.audienceClaim] == nil {
+		if client, ok := claims["client_id"].(string); ok && client == p.clientID {
 			return nil
 		}
-		return refuseClaim(reasonWrongAudience, "client_id "+p.clientID, t.claims["client_id"])
+		return refuseClaim(reasonWrongAudience, "client_id "+p.clientID, claims["client_id"])
 	}
 	if !p.anyAudience {
 		if !wellFormed {
-			return refuseClaim(reasonWrongAudience, p.audiences, t.claims[p.audienceClaim])
+			return refuseClaim(reasonWrongAudience, p.audiences, claims[p.audienceClaim])
 		}
 		matching := slices.DeleteFunc(values, func(audience string) bool { return !slices.Contains(p.audiences, audience) })
 		if len(matching) == 0 {
-			return refuseClaim(reasonWrongAudience, p.audiences, t.claims[p.audienceClaim])
+			return refuseClaim(reasonWrongAudience, p.audiences, claims[p.audienceClaim])
 		}
 		if slices.ContainsFunc(matching, func(audience string) bool { return audience != p.clientID }) {
 			return nil
@@ -314,7 +325,7 @@ func (p *tokenPolicy) checkAudience(t *verifiedToken) *refusal {
 		return nil
 	}
 	// The audience is our own client: so are ID tokens, and this one must show that it is none.
-	if !p.showsAccess(t) {
+	if !p.showsAccess(t, claims) {
 		return refuseClaim(reasonWrongTokenType, "a sign of an access token (scope, client_id, typ at+jwt)", "a token for the client itself")
 	}
 	return nil
@@ -340,20 +351,20 @@ func audienceOf(value any) (values []string, wellFormed bool) {
 }
 
 // showsAccess reports whether a token whose audience is our own client_id carries what only access tokens do.
-func (p *tokenPolicy) showsAccess(t *verifiedToken) bool {
+func (p *tokenPolicy) showsAccess(t *verifiedToken, claims map[string]any) bool {
 	// ID tokens are JWTs, so an opaque token is none; of others the provider's token_type speaks, which has been looked at
-	if _, typed := t.claims["token_type"]; t.opaque || t.introspected && typed {
+	if _, typed := claims["token_type"]; t.opaque || t.introspected && typed {
 		return true
 	}
 	if strings.HasSuffix(strings.ToLower(t.headerType), "at+jwt") {
 		return true
 	}
 	for _, name := range []string{"scope", "scp", "client_id"} {
-		if _, ok := t.claims[name]; ok {
+		if _, ok := claims[name]; ok {
 			return true
 		}
 	}
-	kind, _ := t.claims["typ"].(string)
-	_, party := t.claims["azp"]
-	return party && strings.EqualFold(kind, "Bearer") || t.claims["token_use"] == "access"
+	kind, _ := claims["typ"].(string)
+	_, party := claims["azp"]
+	return party && strings.EqualFold(kind, "Bearer") || claims["token_use"] == "access"
 }

@@ -1,0 +1,90 @@
+# Every target is listed by `make help`; the text behind ## is what it prints.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+MODULE        := github.com/caddy-openid-connect/caddy-openid-connect
+CADDY_VERSION  = $(shell go list -m -f '{{.Version}}' github.com/caddyserver/caddy/v2)
+GOLANGCI_LINT := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+GOVULNCHECK   := go run golang.org/x/vuln/cmd/govulncheck@v1.9.0
+
+# The root module and those nested in it; `make test` runs the ones that need nothing but Go and a C compiler.
+MODULES      := . $(patsubst %/go.mod,%,$(wildcard */go.mod))
+TEST_MODULES := $(filter . bench demo,$(MODULES))
+
+FUZZTIME ?= 60s
+
+.PHONY: help
+help: ## Show this list
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  %-15s %s\n", $$1, $$2 }'
+
+# Build and run
+
+.PHONY: build
+build: ## Build ./caddy with xcaddy, as users do
+	go tool xcaddy build $(CADDY_VERSION) --output caddy --with $(MODULE)@v0.0.0=.
+
+.PHONY: run
+run: ## Run Caddy with example.Caddyfile
+	go run ./cmd/caddy run --config example.Caddyfile
+
+.PHONY: demo
+demo: ## Start a provider, an upstream and Caddy on 127.0.0.1, and print what to try
+	cd demo && go run .
+
+.PHONY: demo-check
+demo-check: ## The demo without a person: fail if an answer is not the one it promises
+	cd demo && go run . -check
+
+# Test
+
+.PHONY: test
+test: ## Run the tests with the race detector; needs Go and a C compiler
+	@set -e; for module in $(TEST_MODULES); do \
+		echo "== go test -race in $$module"; (cd $$module && go test -race ./...); \
+	done
+
+.PHONY: e2e
+e2e: ## Test against real providers; needs Node.js and npm too
+	cd e2e && go test -count=1 ./...
+
+.PHONY: golden
+golden: ## Write the golden files anew; read the difference before you commit it
+	go test . -run '^TestAdapt$$' -update
+
+.PHONY: fuzz
+fuzz: ## Run every fuzz target for FUZZTIME (60s)
+	@.ci/fuzz $(FUZZTIME)
+
+# Measure
+
+.PHONY: bench
+bench: ## Run the Go benchmarks
+	go test -run '^$$' -bench . -benchmem ./...
+
+.PHONY: bench-compare
+bench-compare: ## Compare with plain Caddy, side by side; needs wrk and two cores; BENCH="-cases memory"
+	cd bench && go run . $(BENCH)
+
+# Check
+
+.PHONY: lint
+lint: ## Vet and lint every module
+	@set -e; for module in $(MODULES); do \
+		echo "== lint in $$module"; (cd $$module && go vet ./... && $(GOLANGCI_LINT) run ./...); \
+	done
+
+.PHONY: fmt
+fmt: ## Format Go files and Caddyfiles
+	@set -e; for module in $(MODULES); do (cd $$module && $(GOLANGCI_LINT) fmt ./...); done
+	go run ./cmd/caddy fmt --overwrite example.Caddyfile
+
+.PHONY: vulncheck
+vulncheck: ## Look for known vulnerabilities in what is used
+	@set -e; for module in $(MODULES); do \
+		echo "== govulncheck in $$module"; (cd $$module && $(GOVULNCHECK) ./...); \
+	done
+
+.PHONY: clean
+clean: ## Remove what the targets above have made
+	rm -rf caddy bench/bench bench/out demo/demo coverage.* e2e/oidc-provider/node_modules
+	find . -type f \( -name '*.prof' -o -name '*.test' \) -delete

@@ -1,0 +1,126 @@
+// Command bench measures what the openid_connect handler costs. In one run it puts plain Caddy and Caddy with the
+// handler in front of the same upstream, sends both the same requests, and prints the ratio:
+//
+//	go run .                              # everything, about twelve minutes
+//	go run . -cases 'rs256-1$|rs256-100$' # some of it
+//	go run . -cases memory
+//	go run . -cases sites
+//
+// The gateway under test has one core to itself; the load generator (wrk), the upstream and the identity provider
+// share the others. Many short rounds alternate between the two gateways, so that whatever else happens on the machine
+// meets both alike; the case named noise compares plain Caddy with itself and tells how far to trust the rest. The
+// processor time a request suffers least from a busy machine. Everything listens on 127.0.0.1.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// options are the command line.
+type options struct {
+	duration    time.Duration
+	rounds      int
+	connections int
+	sites       int
+	cases       *regexp.Regexp
+	gateway     string
+	tokenCache  int
+}
+
+// run is what the measurements share.
+type run struct {
+	options
+	dir      string // temporary files: configurations, scripts, the gateway binary
+	provider *provider
+	upstream *process
+	progress io.Writer
+}
+
+func main() {
+	if len(os.Args) == 3 && os.Args[1] == "upstream" {
+		fail(serveUpstream(os.Args[2]))
+		return
+	}
+	var opts options
+	cases := flag.String("cases", ".", "regular expression: the cases to run, by name")
+	flag.DurationVar(&opts.duration, "duration", 2*time.Second, "length of one round, in whole seconds")
+	flag.IntVar(&opts.rounds, "rounds", 10, "rounds for each gateway and case")
+	flag.IntVar(&opts.connections, "connections", 32, "open connections of the load generator")
+	flag.IntVar(&opts.sites, "sites", 1000, "sites in the case named sites")
+	flag.IntVar(&opts.tokenCache, "token-cache", -1, "token_cache of the handler; its default if negative")
+	flag.StringVar(&opts.gateway, "gateway", "", "a Caddy binary that has the handler; built from ../cmd/caddy if empty")
+	flag.Parse()
+	var err error
+	if opts.cases, err = regexp.Compile(*cases); err != nil {
+		fail(fmt.Errorf("parsing -cases: %w", err))
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	fail(measure(ctx, opts))
+}
+
+// fail ends the program if there is an error.
+func fail(err error) {
+	if err == nil {
+		return
+	}
+	fmt.Fprintln(os.Stderr, "bench:", err)
+	os.Exit(1)
+}
+
+// measure runs the chosen cases and prints their tables.
+func measure(ctx context.Context, opts options) error {
+	if runtime.NumCPU() < 2 {
+		return errors.New("two cores are needed: one for the gateway, one for the load")
+	}
+	for _, name := range []string{"wrk", "taskset"} {
+		if _, err := exec.LookPath(name); err != nil {
+			return fmt.Errorf("%s is needed (Debian packages wrk and util-linux): %w", name, err)
+		}
+	}
+	if opts.rounds < 1 || opts.duration < time.Second || opts.duration%time.Second != 0 {
+		return errors.New("at least one round of whole seconds is needed")
+	}
+	dir, err := os.MkdirTemp("", "openid-connect-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+
+	r := &run{options: opts, dir: dir, progress: os.Stderr}
+	if r.gateway == "" {
+		r.gateway = filepath.Join(dir, "caddy")
+		fmt.Fprintln(r.progress, "building ../cmd/caddy")
+		build := exec.CommandContext(ctx, "go", "build", "-C", "..", "-o", r.gateway, "./cmd/caddy")
+		build.Stderr = os.Stderr
+		if err := build.Run(); err != nil {
+			return fmt.Errorf("building the gateway: %w", err)
+		}
+	}
+	if r.provider, err = startProvider(); err != nil {
+		return err
+	}
+	defer r.provider.close()
+	if r.upstream, err = startUpstream(ctx); err != nil {
+		return err
+	}
+	defer r.upstream.stop()
+
+	var report strings.Builder
+	err = errors.Join(r.speed(ctx, &report), r.memory(ctx, &report), r.manySites(ctx, &report))
+	fmt.Print(report.String())
+	return err
+}

@@ -1,0 +1,302 @@
+package openidconnect
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/caddy-openid-connect/caddy-openid-connect/internal/optest"
+)
+
+// example is a fenced block of a page, or a whole file.
+type example struct {
+	name     string // file and line
+	language string
+	text     string
+}
+
+var fence = regexp.MustCompile("(?ms)^([ \t]*)(`{3,}|~{3,})[ \t]*([A-Za-z0-9_-]*)[^\n]*\n(.*?)^[ \t]*(`{3,}|~{3,})[ \t]*$")
+
+// examples returns every fence of the pages.
+func examples(t *testing.T) []example {
+	t.Helper()
+	pages := must(filepath.Glob(filepath.Join("docs", "*.md")))
+	if len(pages) == 0 {
+		t.Fatal("no pages")
+	}
+	var all []example
+	for _, page := range append(pages, "README.md") {
+		text := strings.ReplaceAll(readFile(t, page), "\r\n", "\n")
+		for _, at := range fence.FindAllStringSubmatchIndex(text, -1) {
+			indentation := text[at[2]:at[3]]
+			line := strings.Count(text[:at[0]], "\n") + 1
+			body := text[at[8]:at[9]]
+			if indentation != "" {
+				body = strings.ReplaceAll("\n"+body, "\n"+indentation, "\n")[1:]
+			}
+			all = append(all, example{name: fmt.Sprintf("%s:%d", filepath.ToSlash(page), line), language: text[at[6]:at[7]], text: body})
+		}
+	}
+	return all
+}
+
+// prepare puts what a Caddyfile or JSON names outside of itself in place: environment variables, and files below a directory of the
+// test. It returns the text with the names of those files.
+func prepare(t *testing.T, text string) string {
+	t.Helper()
+	certificatePEM, keyPEM := optest.CertificatePEM(t, optest.NewCertificate(t, nil))
+	dir := filepath.ToSlash(t.TempDir())
+	content := func(name string) string {
+		name = strings.ToLower(name)
+		switch {
+		case strings.Contains(name, "jwk") || strings.HasSuffix(name, ".json"):
+			return string(optest.KeySet(optest.NewKey(t, "ES256", "1")))
+		case strings.Contains(name, "client") && strings.Contains(name, "key"), strings.Contains(name, "private"):
+			return privateKeyPEM
+		case strings.Contains(name, "key"):
+			return string(keyPEM)
+		case strings.Contains(name, "pem"), strings.Contains(name, "cert"), strings.Contains(name, ".crt"), strings.Contains(name, "ca"):
+			return string(certificatePEM)
+		default:
+			return "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+		}
+	}
+	for _, match := range regexp.MustCompile(`\{(?:env\.|\$)([A-Za-z0-9_]+)[^}]*\}`).FindAllStringSubmatch(text, -1) {
+		t.Setenv(match[1], content(match[1]))
+	}
+	file := func(name string) string {
+		target := dir + name
+		if err := os.MkdirAll(filepath.Dir(target), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		value := content(filepath.Base(name))
+		if strings.Contains(filepath.Base(name), "client") && strings.Contains(text, "tls_client_certificate") {
+			value = map[bool]string{true: string(keyPEM), false: string(certificatePEM)}[strings.Contains(filepath.Base(name), "key")]
+		}
+		if err := os.WriteFile(target, []byte(value), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return target
+	}
+	text = regexp.MustCompile(`\{file\.(/[^}]+)\}`).ReplaceAllStringFunc(text, func(placeholder string) string {
+		return "{file." + file(strings.TrimSuffix(strings.TrimPrefix(placeholder, "{file."), "}")) + "}"
+	})
+	// file names are arguments of these settings
+	return regexp.MustCompile(`(?m)^\s*(jwks|client_private_key|tls_client_certificate|tls_trust_pool file|pem_file|root)\s.*$`).
+		ReplaceAllStringFunc(text, func(line string) string {
+			return regexp.MustCompile(`(\s)(/[^\s{}"]+)`).ReplaceAllStringFunc(line, func(name string) string {
+				return name[:1] + file(name[1:])
+			})
+		})
+}
+
+// validate loads a configuration as "caddy validate" does.
+func validate(t *testing.T, config []byte) {
+	t.Helper()
+	var cfg *caddy.Config
+	if err := caddy.StrictUnmarshalJSON(config, &cfg); err != nil {
+		t.Fatal(err)
+	}
+	if err := caddy.Validate(cfg); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestCaddyfilesInPages: every Caddyfile that we show can be copied as it stands: it adapts, is formatted, and loads without a
+// provider in reach.
+func TestCaddyfilesInPages(t *testing.T) {
+	all := append(examples(t), example{name: "example.Caddyfile", language: "caddyfile", text: readFile(t, "example.Caddyfile")})
+	count := 0
+	for _, shown := range all {
+		if shown.language != "caddyfile" && shown.language != "Caddyfile" {
+			continue
+		}
+		count++
+		t.Run(shown.name, func(t *testing.T) {
+			if formatted := string(caddyfile.Format([]byte(shown.text))); formatted != shown.text {
+				t.Errorf("not formatted: %s", firstDifference(shown.text, formatted))
+			}
+			adapted, err := adaptStrictly(t, string(caddyfile.Format([]byte(prepare(t, wholeCaddyfile(t, shown.text))))))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(handlersIn(t, adapted)) == 0 {
+				t.Error("there is no openid_connect in it")
+			}
+			validate(t, adapted)
+		})
+	}
+	if count < 10 {
+		t.Errorf("%d Caddyfiles only", count)
+	}
+}
+
+// wholeCaddyfile completes an example that shows the directive, or some of its settings, and nothing around it.
+func wholeCaddyfile(t *testing.T, text string) string {
+	t.Helper()
+	for line := range strings.Lines(text) {
+		fields := strings.Fields(line)
+		if len(fields) == 0 || strings.HasPrefix(fields[0], "#") {
+			continue
+		}
+		if _, ok := subdirectives[fields[0]]; ok {
+			if !strings.Contains(text, "bearer_only") {
+				text += "\nbearer_only\n"
+			}
+			if !strings.Contains(text, "audience ") && !strings.Contains(text, "client_id ") {
+				text += "\naudience api\n"
+			}
+			text = "openid_connect {\n" + text + "\n}"
+			if !strings.Contains(text, "issuer ") {
+				text = strings.Replace(text, "{", "https://id.example.com {", 1)
+			}
+			return ":8080 {\n" + text + "\n}\n"
+		}
+		if fields[0] == directive || strings.HasPrefix(fields[0], "@") {
+			return ":8080 {\n" + text + "\n}\n"
+		}
+		return text
+	}
+	t.Fatal("the example is empty")
+	return ""
+}
+
+// TestJSONInPages: the same for JSON, which is a handler or a whole configuration. A handler below a Caddyfile is the one in that.
+func TestJSONInPages(t *testing.T) {
+	count, pairs := 0, 0
+	all := examples(t)
+	for i, shown := range all {
+		if shown.language != "json" {
+			continue
+		}
+		count++
+		t.Run(shown.name, func(t *testing.T) {
+			if !json.Valid([]byte(shown.text)) {
+				t.Fatal("not JSON")
+			}
+			var members map[string]json.RawMessage
+			if err := json.Unmarshal([]byte(shown.text), &members); err != nil {
+				t.Fatal(err)
+			}
+			text := prepare(t, shown.text)
+			if members["handler"] == nil {
+				validate(t, []byte(text))
+				return
+			}
+			if string(members["handler"]) != `"`+directive+`"` {
+				t.Fatalf("a handler of the name %s", members["handler"])
+			}
+			if _, err := loadHandler(t, text); err != nil {
+				t.Error(err)
+			}
+			if i == 0 || all[i-1].language != "caddyfile" {
+				return
+			}
+			pairs++
+			adapted, err := adaptStrictly(t, all[i-1].text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			delete(members, "handler")
+			if same := handlersIn(t, adapted)[0]; !sameJSON(t, must(json.Marshal(members)), same) {
+				t.Errorf("the Caddyfile before it is\n%s", same)
+			}
+		})
+	}
+	if count < 3 || pairs < 3 {
+		t.Errorf("%d objects, of which %d beside a Caddyfile, only", count, pairs)
+	}
+}
+
+// TestFencesHaveLanguages: an example without one would be checked by nobody.
+func TestFencesHaveLanguages(t *testing.T) {
+	t.Parallel()
+	for _, shown := range examples(t) {
+		switch shown.language {
+		case "caddyfile", "json", "console", "sh", "text", "http", "go", "yaml", "dockerfile", "mermaid":
+		default:
+			t.Errorf("%s has the language %q", shown.name, shown.language)
+		}
+		if shown.language != "caddyfile" && strings.Contains(shown.text, "\topenid_connect ") {
+			t.Errorf("%s is a Caddyfile that says %q", shown.name, shown.language)
+		}
+	}
+}
+
+// TestSettingsAreDocumented: the README has every setting by its name, and no setting that there is not.
+func TestSettingsAreDocumented(t *testing.T) {
+	t.Parallel()
+	settings := section(t, readFile(t, "README.md"), "## Configuration")
+	for name := range subdirectives {
+		if !regexp.MustCompile("`" + name + "[` ]").MatchString(settings) {
+			t.Errorf("the README does not have %s", name)
+		}
+	}
+	// the first cell of a row is one setting or several
+	for _, row := range regexp.MustCompile("(?m)^\\| (`.*)$").FindAllStringSubmatch(settings, -1) {
+		cell, _, _ := strings.Cut(strings.ReplaceAll(row[1], `\|`, ""), " | ")
+		for _, match := range regexp.MustCompile("`([a-z_]+)[^`]*`").FindAllStringSubmatch(cell, -1) {
+			_, field := otherNames[match[1]]
+			if _, ok := subdirectives[match[1]]; !ok && !field {
+				t.Errorf("the README has %s, which there is not", match[1])
+			}
+		}
+	}
+}
+
+// section is what stands below a heading, up to the next of its level.
+func section(t *testing.T, page, heading string) string {
+	t.Helper()
+	_, rest, ok := strings.Cut(page, "\n"+heading+"\n")
+	if !ok {
+		t.Fatalf("there is no %q", heading)
+	}
+	level, _, _ := strings.Cut(heading, " ")
+	rest, _, _ = strings.Cut(rest, "\n"+level+" ")
+	return rest
+}
+
+// TestLinksInPages: links between pages lead to something, headings included.
+func TestLinksInPages(t *testing.T) {
+	t.Parallel()
+	pages := append(must(filepath.Glob(filepath.Join("docs", "*.md"))), must(filepath.Glob("*.md"))...)
+	link := regexp.MustCompile(`\]\(([^)\s]+)\)`)
+	for _, page := range pages {
+		for _, match := range link.FindAllStringSubmatch(fence.ReplaceAllString(readFile(t, page), ""), -1) {
+			if strings.Contains(match[1], "://") || strings.HasPrefix(match[1], "mailto:") {
+				continue
+			}
+			file, anchor, _ := strings.Cut(match[1], "#")
+			target := page
+			if file != "" {
+				target = filepath.Join(filepath.Dir(page), filepath.FromSlash(file))
+			}
+			if _, err := os.Stat(target); err != nil {
+				t.Errorf("%s: %v", page, err)
+				continue
+			}
+			if anchor != "" && !slices.Contains(anchors(t, target), anchor) {
+				t.Errorf("%s: %s has no heading for #%s", page, target, anchor)
+			}
+		}
+	}
+}
+
+// anchors are the identifiers that headings get where the pages are shown.
+func anchors(t *testing.T, page string) []string {
+	t.Helper()
+	var all []string
+	for _, match := range regexp.MustCompile(`(?m)^#+ (.+)$`).FindAllStringSubmatch(fence.ReplaceAllString(readFile(t, page), ""), -1) {
+		text := regexp.MustCompile(`[^\p{L}\p{N}\- _]`).ReplaceAllString(strings.ToLower(match[1]), "")
+		all = append(all, strings.ReplaceAll(text, " ", "-"))
+	}
+	return all
+}
