@@ -228,7 +228,7 @@ func checkMembers(path string, text json.RawMessage, t reflect.Type) error {
 			if path == "" {
 				inner = name
 			}
-			member := t
+			var member reflect.Type
 			if t.Kind() == reflect.Map {
 				member = t.Elem()
 			} else {

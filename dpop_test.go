@@ -48,7 +48,8 @@ func (b *boundToken) proof(header, claims optest.Claims) string {
 }
 
 func (b *boundToken) send(path string, proofs ...string) *reply {
-	headers := []string{"Authorization: DPoP " + b.token}
+	headers := make([]string, 0, 1+len(proofs))
+	headers = append(headers, "Authorization: DPoP "+b.token)
 	for _, proof := range proofs {
 		headers = append(headers, "Dpop: "+proof)
 	}

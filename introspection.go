@@ -142,14 +142,14 @@ func (rt *runtime) logIntrospection(err error) {
 	if now-told < 60 || !shared.told.CompareAndSwap(told, now) {
 		return
 	}
-	fields := []zap.Field{zap.String("issuer", rt.issuerName), zap.String("client_id", rt.policy.clientID)}
+	logger := rt.logger.With(zap.String("issuer", rt.issuerName), zap.String("client_id", rt.policy.clientID))
 	if err == nil {
-		rt.logger.Info("introspection works again", fields...)
+		logger.Info("introspection works again")
 		return
 	}
 	reason := reasonOfProvider(err)
-	rt.logger.Warn("introspection does not work; opaque tokens get 503", append(fields,
-		zap.String("reason", string(reason)), zap.String("hint", answers[reason].hint), zap.Error(err))...)
+	logger.Warn("introspection does not work; opaque tokens get 503",
+		zap.String("reason", string(reason)), zap.String("hint", answers[reason].hint), zap.Error(err))
 }
 
 // readAnswer makes a token of an introspection answer. Only active with the boolean true makes one.

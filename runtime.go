@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -71,8 +72,8 @@ var runtimes atomic.Uint64
 // release gives back what the runtime holds of others, once.
 func (rt *runtime) release() error {
 	var errs []error
-	for i := len(rt.releases) - 1; i >= 0; i-- {
-		errs = append(errs, rt.releases[i]())
+	for _, release := range slices.Backward(rt.releases) {
+		errs = append(errs, release())
 	}
 	rt.releases = nil
 	return errors.Join(errs...)

@@ -91,7 +91,7 @@ func TestCandidates(t *testing.T) {
 func TestManyCandidates(t *testing.T) {
 	t.Parallel()
 	named := optest.NewKey(t, "ES256", "named")
-	var members []any
+	members := make([]any, 0, maxKeys)
 	for range maxKeys - 1 {
 		members = append(members, changed(optest.NewKey(t, "ES256", "").JWK(), map[string]any{"kid": nil}))
 	}

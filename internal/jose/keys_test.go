@@ -40,7 +40,7 @@ func modulus(bits uint) string {
 func TestParseKeySet(t *testing.T) {
 	t.Parallel()
 	keys := asymmetricKeys(t)
-	var all []*optest.Key
+	all := make([]*optest.Key, 0, len(keys))
 	for _, alg := range AsymmetricAlgorithms() {
 		all = append(all, keys[alg])
 	}
@@ -161,7 +161,7 @@ func TestParseKeySetSkips(t *testing.T) {
 		"RSA-2047":                   changed(rs.JWK(), map[string]any{"n": modulus(2047)}),
 		"RSA-8193":                   changed(rs.JWK(), map[string]any{"n": modulus(8193)}),
 		"RSA-16384":                  changed(rs.JWK(), map[string]any{"n": modulus(16384)}),
-		"RSA of a million bits":      changed(rs.JWK(), map[string]any{"n": modulus(1_000_000)}),
+		"RSA of 100,000 bits":        changed(rs.JWK(), map[string]any{"n": modulus(100_000)}),
 		"even modulus":               changed(rs.JWK(), map[string]any{"n": base64.RawURLEncoding.EncodeToString(even.Bytes())}),
 		"empty n":                    changed(rs.JWK(), map[string]any{"n": ""}),
 		"zero n":                     changed(rs.JWK(), map[string]any{"n": "AA"}),

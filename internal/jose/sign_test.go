@@ -100,12 +100,15 @@ func TestParsePrivateKey(t *testing.T) {
 		for name, form := range forms {
 			t.Run(alg+", "+name, func(t *testing.T) {
 				t.Parallel()
-				for _, test := range []struct{ alg, want, keyID string }{{alg, alg, ""}, {"", usual[alg], ""}, {alg, alg, "chosen"}} {
+				variants := []struct{ alg, want, keyID string }{{alg, alg, ""}, {"", usual[alg], ""}, {alg, alg, "chosen"}}
+				if name != "PKCS #8" && name != "JWK" {
+					variants = variants[:1] // how the key is written has nothing to do with the rest
+				}
+				for _, test := range variants {
 					signer, err := ParsePrivateKey(form.text, test.alg, test.keyID)
 					if err != nil {
 						t.Fatal(err)
 					}
-					checkSigner(t, signer, test.want, key)
 					wantKid := test.keyID
 					if wantKid == "" {
 						wantKid = form.kid
@@ -113,12 +116,8 @@ func TestParsePrivateKey(t *testing.T) {
 					if wantKid == "" {
 						wantKid = plainThumbprint(t, key)
 					}
-					raw, err := signer.Sign("JWT", nil)
-					if err != nil {
-						t.Fatal(err)
-					}
-					if header, _ := opened(t, raw); header["kid"] != wantKid {
-						t.Errorf("kid %v, want %s", header["kid"], wantKid)
+					if kid := checkSigner(t, signer, test.want, key); kid != wantKid {
+						t.Errorf("kid %v, want %s", kid, wantKid)
 					}
 				}
 			})
@@ -126,8 +125,8 @@ func TestParsePrivateKey(t *testing.T) {
 	}
 }
 
-// checkSigner checks a token that the signer makes.
-func checkSigner(t *testing.T, signer *Signer, alg string, key *optest.Key) {
+// checkSigner checks a token that the signer makes, and returns the kid that it names.
+func checkSigner(t *testing.T, signer *Signer, alg string, key *optest.Key) any {
 	t.Helper()
 	claims := map[string]any{"iss": "client", "aud": "https://op.example/?a=1&b=<2>", "text": "é\n😀", "list": []any{"a", nil, true}}
 	raw, err := signer.Sign("some+jwt", claims)
@@ -146,6 +145,7 @@ func checkSigner(t *testing.T, signer *Signer, alg string, key *optest.Key) {
 	if err := accept(keySet(t, key.With(alg, header["kid"].(string))), raw); err != nil {
 		t.Errorf("our own gate: %v", err)
 	}
+	return header["kid"]
 }
 
 // plainThumbprint is RFC 7638 with nothing but the standard library: the required members, sorted, without space.

@@ -3,6 +3,7 @@ package optest
 import (
 	"encoding/json"
 	"io"
+	"maps"
 	"mime"
 	"net/http"
 	"net/url"
@@ -21,9 +22,7 @@ type response struct {
 }
 
 func (a response) writeHeader(w http.ResponseWriter) {
-	for name, values := range a.header {
-		w.Header()[name] = values
-	}
+	maps.Copy(w.Header(), a.header)
 	w.WriteHeader(a.status)
 }
 
@@ -189,7 +188,7 @@ func (p *Provider) authenticate(request RecordedRequest) *response {
 	refuse := func(status int, code string) *response {
 		answer := answerError(status, code)
 		if status == http.StatusUnauthorized {
-			answer.header.Set("WWW-Authenticate", `Basic realm="optest"`)
+			answer.header.Set("Www-Authenticate", `Basic realm="optest"`)
 		}
 		return &answer
 	}

@@ -38,7 +38,6 @@ func TestRedirects(t *testing.T) {
 			t.Run(fmt.Sprintf("%s, %d", endpoint, status), func(t *testing.T) {
 				t.Parallel()
 				op, target := optest.New(t), optest.New(t)
-				p := newProvider(t, op, nil)
 				for _, location := range []string{
 					target.Endpoint(endpoint), target.URL() + "/anywhere", strings.Replace(target.Endpoint(endpoint), "127.0.0.1", "localhost", 1),
 					op.Endpoint(endpoint), op.URL() + "/elsewhere", "/elsewhere", "//" + strings.TrimPrefix(target.URL(), "http://"),
@@ -47,7 +46,7 @@ func TestRedirects(t *testing.T) {
 					op.Fail(endpoint, optest.Fault{Status: status, Header: http.Header{"Location": {location}}})
 					before := op.Hits(endpoint)
 					// without pauses between the calls
-					p = newProvider(t, op, nil)
+					p := newProvider(t, op, nil)
 					if err := test.ask(t.Context(), p); !errors.Is(err, test.want) {
 						t.Errorf("to %q: %v", location, err)
 					}

@@ -201,7 +201,7 @@ func (op *memory) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	op.mu.Lock()
-	name, handler := "other", http.HandlerFunc(http.NotFound)
+	name, handler := "other", http.NotFoundHandler().ServeHTTP
 	switch r.URL.Path {
 	case "/.well-known/openid-configuration":
 		name, handler = "discovery", op.discovery

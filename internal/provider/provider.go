@@ -34,8 +34,9 @@ const (
 	// Bounds of the pause after a failed fetch; it doubles from one to the other.
 	minPause = 500 * time.Millisecond
 	maxPause = 15 * time.Second
-	// MinKeysLifetime and MaxKeysLifetime bound the age at which keys are fetched again.
+	// MinKeysLifetime is the least age at which keys are fetched again.
 	MinKeysLifetime = time.Minute
+	// MaxKeysLifetime is the greatest.
 	MaxKeysLifetime = 24 * time.Hour
 )
 
