@@ -180,13 +180,25 @@ func TestS022ConnectionCannotDeleteOurHeaders(t *testing.T) {
 			t.Errorf("%q: the upgrade is gone: %v", lines, a.Header)
 		}
 	}
-	t.Run("what else is named there still goes", func(t *testing.T) {
+	t.Run("what else is named there goes no further", func(t *testing.T) {
 		c.wantAllowed(t, exchange(t, c.address, "GET / HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer "+token+
 			"\r\nX-Hop: 1\r\nConnection: X-Hop, X-Userinfo, close\r\n\r\n"))
 		if got := c.last(t).Header["X-Hop"]; got != nil {
 			t.Errorf("a hop-by-hop header reached the upstream: %q", got)
 		}
 	})
+}
+
+func TestS022ConnectionCannotDeleteWhatLaterDirectivesSet(t *testing.T) {
+	p := optest.New(t)
+	c := startCaddy(t, "request_header X-Remote-User {http.auth.user.id}\n"+api(p, ""))
+	for _, connection := range []string{"close", "X-Remote-User, close"} {
+		c.wantAllowed(t, exchange(t, c.address, "GET / HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer "+p.AccessToken(nil)+
+			"\r\nX-Remote-User: forged\r\nConnection: "+connection+"\r\n\r\n"))
+		if got := c.last(t).Header["X-Remote-User"]; len(got) != 1 || got[0] != "alice" {
+			t.Errorf("X-Remote-User %q", got)
+		}
+	}
 }
 
 // Trailers arrive after the body, when headers have long been looked at; Caddy hands them on.

@@ -3,6 +3,7 @@ package openidconnect
 import (
 	"net/http"
 	"path"
+	"slices"
 	"strings"
 	"testing"
 
@@ -54,12 +55,9 @@ var hostileTargets = []string{
 	"http://h/public/../admin", "http://h/admin", "http://h/public/%2e%2e/admin", "http://h/public/..;/admin",
 }
 
-// An exception for public paths must not open what lies beside them (CVE-2025-54576 and others): a target that anybody behind us could
-// read as another path gets what the default says.
-func TestS007ExceptionsOpenNothingElse(t *testing.T) {
-	p := optest.New(t)
-	// every way to write "/public/../admin" out of these
-	targets := hostileTargets
+// manyTargets adds every way to write "/public/../admin" out of these.
+func manyTargets() []string {
+	targets := slices.Clone(hostileTargets)
 	dots := []string{".", "%2e", "%252e", "%25252e"}
 	separators := []string{"/", "%2f", "%252f", `\`, "%5c", "%255c", "/;/", "//"}
 	for _, first := range dots {
@@ -71,6 +69,14 @@ func TestS007ExceptionsOpenNothingElse(t *testing.T) {
 			}
 		}
 	}
+	return targets
+}
+
+// An exception for public paths must not open what lies beside them (CVE-2025-54576 and others): a target that anybody behind us could
+// read as another path gets what the default says.
+func TestS007ExceptionsOpenNothingElse(t *testing.T) {
+	p := optest.New(t)
+	targets := manyTargets()
 	for _, site := range []struct{ name, caddyfile, prefix string }{
 		{"plain", "", ""},
 		{"behind uri strip_prefix", "uri strip_prefix /app\n", "/app"},
@@ -110,6 +116,25 @@ func TestS007ExceptionsOpenNothingElse(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Where all is public but for exceptions, nobody gets at these by another name.
+func TestS007ExceptionsStayClosed(t *testing.T) {
+	p := optest.New(t)
+	c := startCaddy(t, api(p, "unauth_action pass\nunauth_action deny /admin*"))
+	send := func(target string, headers ...string) *reply {
+		return exchange(t, c.address, "GET "+target+" HTTP/1.1\r\nHost: h\r\nConnection: close\r\n"+strings.Join(headers, "\r\n")+"\r\n")
+	}
+	c.wantAllowed(t, send("/"))
+	c.wantAllowed(t, send("/a/b.c/%C3%A4%20?x=../admin"))
+	c.wantAllowed(t, send("/admin/x", "Authorization: Bearer "+p.AccessToken(nil), ""))
+	c.wantRefused(t, send("/admin/x"), 401, "no_credentials")
+	for _, target := range append(manyTargets(), "/x;y/../admin", "/;/admin", "/%2561dmin", "/admin%00", "/%c0%afadmin", "/.;/admin", "/ad%6Din/x", "/x/..%2fadmin/") {
+		send(target)
+		if c.advance() > 0 && readsAsAdmin(target) {
+			t.Errorf("%s reached the upstream as %s without a token", target, c.last(t).RequestURI)
+		}
 	}
 }
 

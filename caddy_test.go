@@ -23,19 +23,24 @@ import (
 // caddySite is a whole Caddy in front of an upstream that records what reaches it. There is one Caddy in a process, so tests that start one
 // are not parallel.
 type caddySite struct {
-	*recorder
-	t        testing.TB
+	*runningCaddy
+	t testing.TB
+}
+
+type runningCaddy struct {
+	recorder
 	upstream *httptest.Server
 	globals  string
 	address  string // host and port
+	keep     bool   // the address at the next load
 }
 
 // startCaddy runs Caddy with the directives of a site, or with whole sites that listen at $PORT, until the test ends. $UPSTREAM stands
 // for the address of the upstream, and globals are lines of the global options.
 func startCaddy(t *testing.T, site string, globals ...string) *caddySite {
 	t.Helper()
-	c := &caddySite{recorder: new(recorder), t: t, globals: strings.Join(globals, "\n")}
-	c.upstream = httptest.NewServer(c.recorder)
+	c := &caddySite{runningCaddy: &runningCaddy{globals: strings.Join(globals, "\n")}, t: t}
+	c.upstream = httptest.NewServer(&c.recorder)
 	t.Cleanup(func() {
 		if err := caddy.Stop(); err != nil {
 			t.Error(err)
@@ -52,10 +57,10 @@ func startCaddy(t *testing.T, site string, globals ...string) *caddySite {
 	return c
 }
 
-// load replaces the running configuration. The address stays what it was at first.
-func (c *caddySite) load(site string) error {
+// load replaces the running configuration. It gets an address of its own, since the servers of the old one go on for a moment.
+func (c *runningCaddy) load(site string) error {
 	port := "0"
-	if c.address != "" {
+	if c.keep {
 		_, port, _ = strings.Cut(c.address, ":")
 	}
 	if !strings.Contains(site, "$PORT") {
@@ -85,13 +90,11 @@ func adaptCaddyfile(text string) ([]byte, error) {
 	return config, err
 }
 
-func (c *caddySite) url(path string) string { return "http://" + c.address + path }
+func (c *runningCaddy) url(path string) string { return "http://" + c.address + path }
 
 // in returns the site for the use of a subtest.
 func (c *caddySite) in(t testing.TB) *caddySite {
-	copied := *c
-	copied.t = t
-	return &copied
+	return &caddySite{runningCaddy: c.runningCaddy, t: t}
 }
 
 // get sends a GET with the given headers, as "Name: value".

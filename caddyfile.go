@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -43,11 +44,20 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 	if err := handler.unmarshal(h.Dispenser, h.MatcherToken); err != nil {
 		return nil, err
 	}
+	if h.IsNamedRoute() && len(matcherSet) == 0 {
+		// Caddy merges routes that match alike and keeps but one handler of a named route that has one route without a matcher. A
+		// matcher that always matches keeps ours out of both.
+		matcherSet = caddy.ModuleMap{"path": caddyconfig.JSON(caddyhttp.MatchPath{"*"}, nil)}
+	}
 	values := h.NewRoute(matcherSet, handler)
 	if len(matcherSet) > 0 && handler.ProtectedResource != nil {
 		// The metadata must be found even where the matcher does not lead to it. The handler looks at the path itself once more.
-		wellKnown := caddy.ModuleMap{"vars": caddyconfig.JSON(caddyhttp.VarsMatcher{
-			"{http.request.orig_uri.path}": handler.ProtectedResource.metadataPaths(),
+		var paths []string
+		for _, path := range handler.ProtectedResource.metadataPaths() {
+			paths = append(paths, regexp.QuoteMeta(path))
+		}
+		wellKnown := caddy.ModuleMap{"vars_regexp": caddyconfig.JSON(map[string]any{
+			"{http.request.orig_uri}": map[string]string{"pattern": "^(?:" + strings.Join(paths, "|") + `)(?:\?|$)`},
 		}, nil)}
 		values = append(values, h.NewRoute(wellKnown, handler)...)
 	}

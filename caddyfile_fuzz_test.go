@@ -186,17 +186,18 @@ func FuzzAmbiguousPath(f *testing.F) {
 }
 
 var (
-	percentEncoding = regexp.MustCompile(`%[0-9A-Fa-f]{2}`)
-	separators      = regexp.MustCompile(`[/\\?#]`)
-	plainPath       = regexp.MustCompile(`^[A-Za-z0-9/._~-]*$`)
-	overlong        = strings.NewReplacer("\xc0\xae", ".", "\xe0\x80\xae", ".", "\xc0\xaf", "/", "\xe0\x80\xaf", "/", "\xc1\x9c", `\`)
+	percentEncoding  = regexp.MustCompile(`%[0-9A-Fa-f]{2}`)
+	encodedSeparator = regexp.MustCompile(`%(2[eEfF]|5[cC])`)
+	separators       = regexp.MustCompile(`[/\\?#]`)
+	plainPath        = regexp.MustCompile(`^[A-Za-z0-9/._~-]*$`)
+	overlong         = strings.NewReplacer("\xc0\xae", ".", "\xe0\x80\xae", ".", "\xc0\xaf", "/", "\xe0\x80\xaf", "/", "\xc1\x9c", `\`)
 )
 
 // decodings are ways in which servers decode a path.
 var decodings = []func(string) string{
 	func(path string) string { return percentEncoding.ReplaceAllStringFunc(path, decodeOne) },
 	func(path string) string { // dots and separators only
-		return regexp.MustCompile(`%(2[eEfF]|5[cC])`).ReplaceAllStringFunc(path, decodeOne)
+		return encodedSeparator.ReplaceAllStringFunc(path, decodeOne)
 	},
 	func(path string) string { // with what is not UTF-8
 		return overlong.Replace(percentEncoding.ReplaceAllStringFunc(path, decodeOne))

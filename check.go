@@ -218,6 +218,9 @@ func (h *Handler) checkClient() error {
 			return fieldError("introspection_endpoint", need)
 		}
 	}
+	if h.TokenType == tokenTypeAccess && (h.Introspection == introspectionAlways || h.IntrospectionEndpoint != "") {
+		return fieldError("token_type", "at+jwt accepts JWTs alone, so nothing can be introspected")
+	}
 	if h.Introspection == introspectionOff && h.IntrospectionEndpoint != "" {
 		return fieldError("introspection_endpoint", "contradicts introspection off")
 	}

@@ -17,7 +17,7 @@ const (
 	// proofLifetime is how old a proof may be; it is made for one request.
 	proofLifetime = 60 * time.Second
 	// maxProofs bounds the proofs remembered in one lifetime. Each belongs to a valid token, so strangers cannot fill the memory, and
-	// maxProofsOfKey keeps a single client from doing so.
+	// maxProofsOfKey keeps a single client from taking the last half.
 	maxProofs      = 500_000
 	maxProofsOfKey = 20_000
 )
@@ -125,7 +125,8 @@ func (m *proofMemory) first(proof tokenDigest, thumbprint string, now time.Time)
 	}
 	_, inCurrent := m.current[proof]
 	_, inPrevious := m.previous[proof]
-	if inCurrent || inPrevious || len(m.current) >= maxProofs || m.ofKey[thumbprint] >= maxProofsOfKey {
+	if inCurrent || inPrevious || len(m.current) >= maxProofs ||
+		len(m.current) >= maxProofs/2 && m.ofKey[thumbprint] >= maxProofsOfKey {
 		return false
 	}
 	m.current[proof] = struct{}{}

@@ -185,16 +185,17 @@ var provisioning sync.Mutex
 // newContext is the context of a configuration load that has nothing but what every load has.
 func newContext(tb testing.TB) caddy.Context {
 	tb.Helper()
+	provisioning.Lock()
+	defer provisioning.Unlock()
 	ctx, _ := newObservedContext(tb)
 	return ctx
 }
 
-// newObservedContext also returns what is logged, at all levels.
+// newObservedContext also returns what is logged, at all levels, by those who get their logger before the next one is made. The caller
+// holds the lock.
 func newObservedContext(tb testing.TB) (caddy.Context, *zapobserver.ObservedLogs) {
 	tb.Helper()
 	core, logs := zapobserver.New(zapcore.DebugLevel)
-	provisioning.Lock()
-	defer provisioning.Unlock()
 	observedCore = core
 	ctx, err := caddy.ProvisionContext(&caddy.Config{
 		Admin: &caddy.AdminConfig{Disabled: true},
@@ -266,8 +267,11 @@ func startTLSSite(tb testing.TB, h *Handler) *site {
 
 func provisionSite(tb testing.TB, h *Handler) *site {
 	tb.Helper()
+	provisioning.Lock()
 	ctx, logs := newObservedContext(tb)
-	if err := h.Provision(ctx); err != nil {
+	err := h.Provision(ctx)
+	provisioning.Unlock()
+	if err != nil {
 		tb.Fatal(err)
 	}
 	s := &site{recorder: new(recorder), t: tb, handler: h, logs: logs}

@@ -220,6 +220,9 @@ func (rt *runtime) userOf(token *verifiedToken, claims map[string]any) (string, 
 		value, ok = claims["client_id"]
 	}
 	user, scalar := scalarText(value)
+	if rt.usernameClaim.text == "sub" {
+		user, scalar = value.(string) // a number would be taken for the string of its digits
+	}
 	if !ok || !scalar || strings.TrimSpace(user) == "" {
 		return "", refuseClaim(reasonClaimRequired, rt.usernameClaim.text+" (who the token is from)",
 			"the claims "+strings.Join(memberNames(claims), " "))

@@ -26,7 +26,9 @@ func TestS016SomebodyMustBeNamed(t *testing.T) {
 	bySubject := newBearerSite(t, p, "audience api")
 	byEmail := newBearerSite(t, p, "audience api\nusername_claim contact.email")
 	byEmail.allows(p.AccessToken(optest.Claims{"contact": map[string]any{"email": "alice@example.com"}}))
-	bySubject.allows(p.AccessToken(optest.Claims{"sub": 4711}))
+	byEmail.allows(p.AccessToken(optest.Claims{"contact": map[string]any{"email": 4711}}))
+	bySubject.allows(p.AccessToken(optest.Claims{"sub": "4711"}))
+	bySubject.refuses(p.AccessToken(optest.Claims{"sub": 4711}), 403, "claim_required") // it is not the user of that name
 	for name, value := range map[string]any{
 		"missing": nil, "null": jsonNull, "empty": "", "spaces": "  ", "a tab": "\t", "no-break space": "\u00a0", "an empty list": []string{},
 		"a list": []string{"alice"}, "an object": map[string]any{"id": "alice"},

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -29,8 +29,21 @@ type introspection struct {
 	introspector *provider.Introspector
 	answers      *tokenCache
 	flight       singleflight.Group
-	down         atomic.Bool  // the last call failed
-	told         atomic.Int64 // when the log was last told of a change (Unix seconds)
+
+	mu       sync.Mutex
+	toldDown bool // what the log was last told
+	toldAt   time.Time
+}
+
+// tell reports whether the log should hear of the state of the last call.
+func (i *introspection) tell(down bool, now time.Time) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if down == i.toldDown || now.Sub(i.toldAt) < time.Minute {
+		return false
+	}
+	i.toldDown, i.toldAt = down, now
+	return true
 }
 
 // introspectionPolicy is what one handler wants of introspection (RFC 7662).
@@ -134,12 +147,7 @@ func (rt *runtime) introspect(ctx context.Context, raw string, digest tokenDiges
 // logIntrospection writes a line when introspection stops or starts to work, not with each failure, and at most one a minute: what a
 // stranger sends as a token may make it fail.
 func (rt *runtime) logIntrospection(err error) {
-	shared := rt.introspection.shared
-	if !shared.down.CompareAndSwap(err == nil, err != nil) {
-		return
-	}
-	now, told := rt.now().Unix(), shared.told.Load()
-	if now-told < 60 || !shared.told.CompareAndSwap(told, now) {
+	if !rt.introspection.shared.tell(err != nil, rt.now()) {
 		return
 	}
 	logger := rt.logger.With(zap.String("issuer", rt.issuerName), zap.String("client_id", rt.policy.clientID))
@@ -166,8 +174,8 @@ func (rt *runtime) readAnswer(raw string, claims map[string]any, text string) (*
 			return nil, refuseClaim(reasonWrongTokenType, "token_type Bearer", kind)
 		}
 	}
-	dots := strings.Count(raw, ".")
-	token := &verifiedToken{payload: text, introspected: true, opaque: dots != 2 && dots != 4}
+	signed, encrypted := jose.Shape(raw)
+	token := &verifiedToken{payload: text, introspected: true, opaque: !signed && !encrypted}
 	token.confirmation, token.bound = claims["cnf"]
 	var err error
 	if token.expiry, err = jose.Date(claims, "exp"); err == nil {

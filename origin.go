@@ -101,6 +101,10 @@ func ambiguousPath(u *url.URL) bool {
 	return true
 }
 
+// layeredPath reports whether the path says something that decoders and servlet containers take away: a second layer of encoding, or
+// parameters behind a semicolon.
+func layeredPath(u *url.URL) bool { return strings.ContainsAny(u.Path, "%;") }
+
 // decodeLeniently decodes the percent-encodings that are well-formed and leaves the rest, as the most obliging upstream would.
 func decodeLeniently(path string) string {
 	if !strings.Contains(path, "%") {

@@ -220,6 +220,7 @@ func (h *Handler) compileUnauth(ctx caddy.Context, rt *runtime) error {
 			return fieldError("unauth_rules", "rule %d: %v", i+1, err)
 		}
 		rt.unauth.rules = append(rt.unauth.rules, unauthRule{matchers: sets[0], pass: rule.Action == unauthPass})
+		rt.unauth.denies = rt.unauth.denies || rule.Action == unauthDeny
 	}
 	return nil
 }
@@ -269,6 +270,9 @@ func (h *Handler) acquireIntrospection(rt *runtime, cacheSize int) error {
 		mode:        or(h.Introspection, introspectionAuto),
 		interval:    h.IntrospectionInterval,
 		expiryClaim: or(h.IntrospectionExpiryClaim, "exp"),
+	}
+	if rt.policy.profile {
+		rt.introspection.mode = introspectionOff // the profile is about JWTs, and these say what they are themselves
 	}
 	for _, name := range h.IntrospectionAddonHeaders {
 		rt.introspection.headers = append(rt.introspection.headers, http.CanonicalHeaderKey(name))

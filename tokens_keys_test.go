@@ -136,7 +136,7 @@ func TestS088KnownKeysOutliveTrouble(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			p := optest.New(t)
-			s := newBearerSite(t, p, "audience api\ntimeout 300ms")
+			s := newBearerSite(t, p, "audience api\ntimeout 2s")
 			cached, fresh := p.AccessToken(nil), p.AccessToken(nil)
 			s.allows(cached)
 			p.Fail(optest.JWKS, test.fault)

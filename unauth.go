@@ -14,8 +14,9 @@ const (
 
 // unauth decides on requests without credentials.
 type unauth struct {
-	pass  bool // the default
-	rules []unauthRule
+	pass   bool // the default
+	denies bool // by an exception
+	rules  []unauthRule
 }
 
 type unauthRule struct {
@@ -24,8 +25,13 @@ type unauthRule struct {
 }
 
 // passes reports whether the request goes on, anonymous. The first rule that matches wins. A rule that passes never applies to a path
-// that somebody behind us may read as another one: a public prefix must not open what lies beside it.
+// that somebody behind us may read as another one: a public prefix must not open what lies beside it. And where everything is public
+// but for exceptions, such a path is not: it may be one of them.
 func (u *unauth) passes(r *http.Request) (bool, error) {
+	ambiguous := (u.denies || !u.pass && len(u.rules) > 0) && (ambiguousPath(r.URL) || ambiguousPath(originalURL(r)))
+	if u.pass && u.denies && (ambiguous || layeredPath(r.URL) || layeredPath(originalURL(r))) {
+		return false, nil
+	}
 	for i := range u.rules {
 		rule := &u.rules[i]
 		matches, err := rule.matchers.MatchWithError(r)
@@ -35,7 +41,7 @@ func (u *unauth) passes(r *http.Request) (bool, error) {
 		if !matches {
 			continue
 		}
-		if rule.pass && (ambiguousPath(r.URL) || ambiguousPath(originalURL(r))) {
+		if rule.pass && ambiguous {
 			continue
 		}
 		return rule.pass, nil

@@ -19,7 +19,9 @@ import (
 // FuzzParse: what the gate accepts is a token in the one way to write it, and is read the same each time.
 func FuzzParse(f *testing.F) {
 	for _, alg := range AsymmetricAlgorithms() {
-		f.Add(signedAs(alg, "k1", optest.NewKey(f, alg, "k1").Sign))
+		key := optest.NewKey(f, alg, "k1")
+		f.Add(signedAs(alg, "k1", key.Sign))
+		f.Add(proof(key, key.JWK(), nil))
 	}
 	f.Add(optest.HMAC("HS256", []byte("secret"), optest.Claims{"kid": "é"}, optest.Claims{"exp": 4102444800.5, "nbf": 0, "iat": -1}))
 	f.Add(optest.Unsigned(nil, nil))
@@ -32,8 +34,14 @@ func FuzzParse(f *testing.F) {
 		f.Add(raw)
 	}
 	f.Fuzz(func(t *testing.T, raw string) {
-		looks := LooksLikeJWT(raw)
+		signed, encrypted := Shape(raw)
+		if signed && encrypted || signed != LooksLikeJWT(raw) {
+			t.Fatalf("%q is signed %v and encrypted %v", raw, signed, encrypted)
+		}
 		token, err := Parse(raw, MaxClientToken)
+		if proven, key, proofErr := ParseProof(raw, MaxClientToken); proofErr == nil && (err != nil || !reflect.DeepEqual(proven, token) || token.Verify(key) != nil) {
+			t.Fatalf("%q is a proof, but as a token %v", raw, err)
+		}
 		if err != nil {
 			if token != nil || !errors.Is(err, ErrMalformed) && !errors.Is(err, ErrTooLarge) && !errors.Is(err, ErrCritical) && !errors.Is(err, ErrAlgorithm) {
 				t.Fatalf("Parse = %v, %v", token, err)
@@ -64,8 +72,8 @@ func FuzzParse(f *testing.F) {
 		if plain := plainObject(t, token.Payload); !reflect.DeepEqual(plain, token.Claims) {
 			t.Fatalf("claims %v, not %v", token.Claims, plain)
 		}
-		if !looks && bytes.HasPrefix(header, []byte("{")) {
-			t.Fatalf("%q does not look like a JWT", raw)
+		if _, enc := plainObject(t, string(header))["enc"]; !signed && !(encrypted && enc) {
+			t.Fatalf("%q does not look like what it is", raw)
 		}
 		for name, date := range map[string]bool{"exp": token.Expiry.IsZero(), "nbf": token.NotBefore.IsZero(), "iat": token.IssuedAt.IsZero()} {
 			if _, present := token.Claims[name]; present == date {

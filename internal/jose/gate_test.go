@@ -178,49 +178,74 @@ func trailingBits(t *testing.T, segment string) string {
 	return changed
 }
 
-func TestLooksLikeJWT(t *testing.T) {
+func TestShape(t *testing.T) {
 	t.Parallel()
-	tests := map[string]bool{
-		compact(`{"alg":"ES256"}`, `{}`):        true,
-		compact(`{ "alg":"ES256"}`, `{}`):       true,
-		compact("{\n\"alg\":\"ES256\"}", `{}`):  true,
-		compact(`{}`, ``):                       true,
-		"eyJ..":                                 true,
-		"eyJhbGciOiJub25lIn0.e30.":              true,
-		"e-J.x.y":                               true,
-		"e_J.x.y":                               true,
-		"":                                      false,
-		"e":                                     false,
-		"ey":                                    false,
-		"eyJhbGciOiJub25lIn0.e30":               false,
-		"eyJhbGciOiJkaXIifQ..iv.ciphertext.tag": false, // encrypted: opaque to us
-		"eyJhbGciOiJkaXIifQ.key.iv.ciphertext.tag":   false,
-		"2YotnFZFEjr1zCsicMWpAA":                     false,
-		"opaque.with.dots":                           false,
-		"evilprefix.with.dots":                       false, // "{" is followed by v never
-		"eAAA.b.c":                                   false,
-		"e+JhbGci.b.c":                               false,
-		"\neyJhbGciOiJub25lIn0.e30.x":                false,
-		compact(`[]`, `{}`):                          false,
-		strings.Repeat(".", 15_000):                  false,
-		"eyJhbGciOiJub25lIn0.e30.x.y":                false,
-		"EYJHBGCIOIJUB25LIN0.e30.x":                  false,
-		strings.Repeat("eyJhbGciOiJub25lIn0.", 2):    true,
-		strings.Repeat("eyJhbGciOiJub25lIn0.", 3):    false,
-		"\xff\xfe.x.y":                               false,
-		"e" + string(rune('z'+1)) + ".x.y":           false,
-		"e" + string(rune('9'+1)) + ".x.y":           false,
-		"e" + string(rune('0'-1)) + "with.two.dots.": false,
+	const (
+		none      = "eyJhbGciOiJub25lIn0" // {"alg":"none"}
+		opaque    = "opaque"
+		signed    = "signed"
+		encrypted = "encrypted"
+	)
+	jwe := segment(`{"alg":"dir","enc":"A256GCM"}`)
+	tests := map[string]string{
+		compact(`{"alg":"ES256"}`, `{}`):       signed,
+		compact(`{ "alg":"ES256"}`, `{}`):      signed,
+		compact(` {"alg":"ES256"}`, `{}`):      signed,
+		compact("{\n\"alg\":\"ES256\"}", `{}`): signed,
+		"eyJ..":                                signed,
+		none + ".e30.":                         signed,
+
+		// of another form, but by its header a token that a lenient reader may take for a signed one
+		none + ".":                             signed,
+		none + ".e30":                          signed,
+		none + ".e30.x.y":                      signed,
+		none + "==.e30.x.y":                    signed,
+		none[:8] + "\n" + none[8:] + ".e30.x.": signed,
+		none + strings.Repeat(".", 15_000):     signed,
+		strings.NewReplacer("-", "+", "_", "/").Replace(segment(`{"alg":"ES256","kid":"~~~???"}`)) + ".x.y.z": signed,
+		segment(`{"alg":"dir"}`) + ".k.i.c.t": signed,
+		segment(`{"alg":1}`) + ".k.i.c.t":     signed,
+
+		jwe + "..iv.ciphertext.tag":    encrypted,
+		jwe + ".key.iv.ciphertext.tag": encrypted,
+		jwe + ".x":                     encrypted,
+		segment(`{"enc":"A256GCM","zip":"DEF"}`) + ".k.i.c.t": encrypted,
+		segment(`{"alg":"A256GCMKW","enc":1}`) + ".k.i.c.t":   encrypted,
+
+		"":                                     opaque,
+		"e":                                    opaque,
+		"ey":                                   opaque,
+		"eyJ":                                  opaque,
+		".":                                    opaque,
+		none:                                   opaque, // nobody reads a header alone
+		none + "*.e30.x.y":                     opaque,
+		segment(`{"alg":"ES256"`) + ".k.i.c.t": opaque,
+		"2YotnFZFEjr1zCsicMWpAA":               opaque,
+		"opaque.with.dots":                     opaque,
+		"eAAA.b.c":                             opaque,
+		"e{.x.y":                               opaque,
+		"E" + none[1:] + ".e30.x":              opaque,
+		compact(`[]`, `{}`):                    opaque,
+		compact(`"x"`, `{}`):                   opaque,
+		compact(`null`, `{}`):                  opaque,
+		strings.Repeat(".", 15_000):            opaque,
+		"\xff\xfe.x.y":                         opaque,
 	}
 	for raw, want := range tests {
-		if got := LooksLikeJWT(raw); got != want {
-			t.Errorf("LooksLikeJWT(%.60q) = %v, want %v", raw, got, want)
+		got := opaque
+		switch isSigned, isEncrypted := Shape(raw); {
+		case isSigned && isEncrypted:
+			got = "both"
+		case isSigned:
+			got = signed
+		case isEncrypted:
+			got = encrypted
 		}
-	}
-	// Every header that can pass the gate looks like one, unless it begins with white space.
-	for c := range 0x80 {
-		if header := "{" + string(rune(c)); !LooksLikeJWT(segment(header) + ".e30.AA") {
-			t.Errorf("a header that begins with %q does not look like a JWT", header)
+		if got != want {
+			t.Errorf("%.60q is %s, want %s", raw, got, want)
+		}
+		if LooksLikeJWT(raw) != (want == signed) {
+			t.Errorf("LooksLikeJWT(%.60q) = %v", raw, LooksLikeJWT(raw))
 		}
 	}
 }
@@ -243,7 +268,7 @@ func TestParseDots(t *testing.T) {
 		if allocations := testing.AllocsPerRun(20, func() { _, _ = Parse(raw, MaxClientToken) }); allocations > 16 {
 			t.Errorf("%s: %v allocations", name, allocations)
 		}
-		if allocations := testing.AllocsPerRun(20, func() { LooksLikeJWT(raw) }); allocations != 0 {
+		if allocations := testing.AllocsPerRun(20, func() { Shape(raw) }); allocations > 32 {
 			t.Errorf("%s: %v allocations to look at it", name, allocations)
 		}
 	}

@@ -164,17 +164,34 @@ func headerString(header map[string]any, name string) (string, error) {
 	return text, nil
 }
 
-// LooksLikeJWT tells a token that claims to be a JWT (a JSON header and two dots) from an opaque one, which encrypted tokens are
-// too. It decides how a token is judged, never whether it is accepted.
+// LooksLikeJWT reports whether a token claims to be a signed JWT; see [Shape].
 func LooksLikeJWT(raw string) bool {
-	// "{" in base64 is "e" followed by w to z, 0 to 9, "-" or "_".
-	if len(raw) < 2 || raw[0] != 'e' {
-		return false
+	signed, _ := Shape(raw)
+	return signed
+}
+
+// Shape tells what a token claims to be: a signed JWT, an encrypted one, or neither and so opaque. It decides how a token is judged,
+// never whether it is accepted. The header alone counts, in any spelling that a lenient reader would understand: who adds a dot to a
+// signed token must not have it judged as an opaque one.
+func Shape(raw string) (signed, encrypted bool) {
+	if strings.HasPrefix(raw, "eyJ") && strings.Count(raw, ".") == 2 {
+		return true, false // the usual case needs no second look
 	}
-	if c := raw[1]; (c < 'w' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '_' {
-		return false
+	header, _, dotted := strings.Cut(raw, ".")
+	if !dotted {
+		return false, false
 	}
-	return strings.Count(raw, ".") == 2
+	header = strings.NewReplacer("+", "-", "/", "_", "=", "").Replace(header)
+	text, err := base64.RawURLEncoding.DecodeString(header)
+	if err != nil {
+		return false, false
+	}
+	members, err := ParseObject(string(text))
+	if err != nil {
+		return false, false
+	}
+	_, encrypted = members["enc"]
+	return !encrypted, encrypted
 }
 
 // latestDate keeps arithmetic on dates from overflowing; it is the last second that RFC 3339 can write.

@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/caddy-openid-connect/caddy-openid-connect/internal/jose"
 )
 
 const (
@@ -29,6 +31,8 @@ type callError struct {
 	status     int // 0 without an answer
 	retryAfter time.Duration
 	cause      error
+
+	blamesClient bool // the answer says that our client authentication is the reason
 }
 
 func (e *callError) Error() string {
@@ -43,10 +47,13 @@ func (e *callError) Unwrap() error { return e.cause }
 // blamesRequest reports whether the provider refused this one request, rather than us or everybody.
 func (e *callError) blamesRequest() bool {
 	switch e.status {
-	case http.StatusUnauthorized, http.StatusTooManyRequests:
-		return false
+	case http.StatusBadRequest:
+		return !e.blamesClient
+	case http.StatusForbidden, http.StatusRequestEntityTooLarge, http.StatusRequestURITooLong, http.StatusUnprocessableEntity,
+		http.StatusRequestHeaderFieldsTooLarge:
+		return true
 	default:
-		return e.status >= http.StatusBadRequest && e.status < http.StatusInternalServerError
+		return false
 	}
 }
 
@@ -138,13 +145,17 @@ func (p *Provider) get(ctx context.Context, endpoint, address string) (http.Head
 		return nil, nil, err
 	}
 	if status != http.StatusOK {
-		return nil, nil, statusError(endpoint, status, header, p.now())
+		return nil, nil, statusError(endpoint, status, header, body, p.now())
 	}
 	return header, body, nil
 }
 
-func statusError(endpoint string, status int, header http.Header, now time.Time) error {
+func statusError(endpoint string, status int, header http.Header, body []byte, now time.Time) error {
 	e := &callError{endpoint: endpoint, status: status}
+	if document, err := jose.ParseObject(string(body)); err == nil {
+		// RFC 6749 section 5.2; some providers say so with 400
+		e.blamesClient = document["error"] == "invalid_client" || document["error"] == "unauthorized_client"
+	}
 	if status == http.StatusTooManyRequests || status >= http.StatusInternalServerError {
 		e.retryAfter = parseRetryAfter(header.Get("Retry-After"), now)
 	}

@@ -108,7 +108,7 @@ func (c *Config) SameTrust(other *Config) bool {
 func CheckURL(text string) error {
 	u, err := url.Parse(text)
 	switch {
-	case err != nil && strings.Contains(text, "@"):
+	case (err != nil || u.Opaque != "") && strings.Contains(text, "@"):
 		return errors.New("it is not a URL") // what stands before the @ may be a password
 	case err != nil:
 		return fmt.Errorf("%q is not a URL", text)

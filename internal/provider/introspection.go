@@ -56,7 +56,9 @@ func (i *Introspector) Introspect(ctx context.Context, token string, header http
 		return nil, "", fmt.Errorf("%w: too many calls are under way", ErrIntrospection)
 	}
 	answer, text, err = i.call(ctx, metadata, token, header)
-	i.record(err)
+	if ctx.Err() == nil { // an impatient caller says nothing of the provider
+		i.record(err)
+	}
 	if err != nil {
 		return nil, "", fmt.Errorf("%w: %w", ErrIntrospection, err)
 	}
@@ -82,7 +84,7 @@ func (i *Introspector) call(ctx context.Context, metadata *Metadata, token strin
 		return nil, "", err
 	}
 	if status != http.StatusOK {
-		return nil, "", statusError(c.endpoint, status, responseHeader, p.now())
+		return nil, "", statusError(c.endpoint, status, responseHeader, body, p.now())
 	}
 	answer, err := jose.ParseObject(string(body))
 	if err != nil {
@@ -120,5 +122,7 @@ func (i *Introspector) record(err error) {
 	if after, ok := retryAfter(err); ok {
 		rest = max(rest, min(after, maxPause))
 	}
-	i.retryAt = i.provider.now().Add(rest)
+	if until := i.provider.now().Add(rest); until.After(i.retryAt) {
+		i.retryAt = until
+	}
 }

@@ -141,8 +141,8 @@ func (p *Provider) observe(f func(Observer)) {
 	p.mu.Lock()
 	observers := p.observers
 	p.mu.Unlock()
-	for _, o := range observers {
-		f(o.observer)
+	for i := range observers { // without a copy of the count, which changes
+		f(observers[i].observer)
 	}
 }
 

@@ -94,16 +94,13 @@ func (p *Provider) fetchAll(ctx context.Context) error {
 	return nil
 }
 
-// fetchForced fetches the keys alone. Its success says nothing of discovery, so a pause after a failure there goes on.
+// fetchForced fetches the keys alone. Its success says nothing of discovery, so where that is due a pause after a failure goes on.
 func (p *Provider) fetchForced(ctx context.Context) error {
 	if err := p.fetchKeys(ctx); err != nil {
 		p.update(func(s *state) { s.keysUntil = p.now() }) // there is a reason to want them, so they are tried again soon
 		return err
 	}
-	p.mu.Lock()
-	down := p.down
-	p.mu.Unlock()
-	if !down {
+	if !p.config.discovers() || p.now().Before(p.state.Load().metadataUntil) {
 		p.succeeded()
 	}
 	return nil
