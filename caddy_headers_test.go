@@ -174,7 +174,8 @@ func TestS022ConnectionCannotDeleteOurHeaders(t *testing.T) {
 		a := c.last(t)
 		wantNothingForeign(t, a, "alice@example.com")
 		if a.Header.Get("X-Email") != "alice@example.com" || a.Header.Get("Authorization") != "Bearer "+token || a.Header.Get("Cookie") != "a=b" {
-			t.Errorf("%q: the upstream sees X-Email %q, Authorization %q, Cookie %q", lines, a.Header["X-Email"], a.Header["Authorization"], a.Header["Cookie"])
+			t.Errorf("%q: the upstream sees X-Email %q, Authorization %q, Cookie %q", lines, a.Header["X-Email"],
+				a.Header["Authorization"], a.Header["Cookie"])
 		}
 		if strings.Contains(lines, "Upgrade") && a.Header.Get("Upgrade") != "websocket" {
 			t.Errorf("%q: the upgrade is gone: %v", lines, a.Header)

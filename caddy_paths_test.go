@@ -130,7 +130,8 @@ func TestS007ExceptionsStayClosed(t *testing.T) {
 	c.wantAllowed(t, send("/a/b.c/%C3%A4%20?x=../admin"))
 	c.wantAllowed(t, send("/admin/x", "Authorization: Bearer "+p.AccessToken(nil), ""))
 	c.wantRefused(t, send("/admin/x"), 401, "no_credentials")
-	for _, target := range append(manyTargets(), "/x;y/../admin", "/;/admin", "/%2561dmin", "/admin%00", "/%c0%afadmin", "/.;/admin", "/ad%6Din/x", "/x/..%2fadmin/") {
+	for _, target := range append(manyTargets(), "/x;y/../admin", "/;/admin", "/%2561dmin", "/admin%00", "/%c0%afadmin", "/.;/admin",
+		"/ad%6Din/x", "/x/..%2fadmin/") {
 		send(target)
 		if c.advance() > 0 && readsAsAdmin(target) {
 			t.Errorf("%s reached the upstream as %s without a token", target, c.last(t).RequestURI)
@@ -162,6 +163,33 @@ func TestS008NobodyRenamesTheRequest(t *testing.T) {
 	}
 }
 
+// By whatever name a site is called, it is protected.
+func TestS012HostNames(t *testing.T) {
+	p := optest.New(t)
+	c := startCaddy(t, "http://app.example.test:$PORT {\nbind 127.0.0.1\n"+api(p, "")+"}\nhttp://:$PORT {\nbind 127.0.0.1\nrespond 404\n}")
+	send := func(target, host string, headers ...string) *reply {
+		return exchange(t, c.address, "GET "+target+" HTTP/1.1\r\nHost: "+host+"\r\nConnection: close\r\n"+strings.Join(headers, "\r\n")+"\r\n")
+	}
+	authorization := "Authorization: Bearer " + p.AccessToken(nil)
+	c.wantAllowed(t, send("/", "app.example.test", authorization, ""))
+	c.wantAllowed(t, send("/", "APP.Example.Test:80", authorization, ""))
+	c.wantRefused(t, send("/", "app.example.test"), 401, "no_credentials")
+	for _, host := range []string{
+		"APP.EXAMPLE.TEST", "app.example.test.", "app.example.test:443", "app.example.test@evil.test", "evil.test", "аpp.example.test",
+		"", "app.example.test,evil.test",
+		"app.example.test evil.test", "[::1]", "app%2Eexample.test", "x.app.example.test",
+	} {
+		for _, target := range []string{"/", "http://app.example.test/", "http://evil.test/", "http://user@app.example.test/"} {
+			if r := send(target, host); r.StatusCode < 400 || r.StatusCode > 404 {
+				t.Errorf("%s of %q got %d", target, host, r.StatusCode)
+			}
+			if c.advance() != 0 {
+				t.Errorf("%s of %q reached the upstream", target, host)
+			}
+		}
+	}
+}
+
 // Health checkers are clients like any other (CVE-2026-34457).
 func TestS009NoUserAgentIsTrusted(t *testing.T) {
 	t.Parallel()
@@ -179,7 +207,10 @@ func TestS009NoUserAgentIsTrusted(t *testing.T) {
 func TestS034AddressesAreCaddysOwn(t *testing.T) {
 	p := optest.New(t)
 	site := "@internal client_ip 10.0.0.0/8\n" + api(p, "unauth_action pass @internal")
-	claims := []string{"X-Forwarded-For: 10.1.2.3", "X-Real-Ip: 10.1.2.3", "Forwarded: for=10.1.2.3", "X-Client-Ip: 10.1.2.3", "Cf-Connecting-Ip: 10.1.2.3"}
+	claims := []string{
+		"X-Forwarded-For: 10.1.2.3", "X-Real-Ip: 10.1.2.3", "Forwarded: for=10.1.2.3", "X-Client-Ip: 10.1.2.3",
+		"Cf-Connecting-Ip: 10.1.2.3",
+	}
 	t.Run("from a trusted proxy", func(t *testing.T) {
 		c := startCaddy(t, site, "servers {\ntrusted_proxies static 127.0.0.1/32\n}")
 		c.wantAllowed(t, c.get("/", claims[0]))

@@ -48,54 +48,53 @@ func examples(t *testing.T) []example {
 	return all
 }
 
-// prepare puts what a Caddyfile or JSON names outside of itself in place: environment variables, and files below a directory of the
-// test. It returns the text with the names of those files.
+// fileSettings finds the lines with settings whose arguments are files.
+var fileSettings = regexp.MustCompile(`(?m)^\s*(jwks|client_private_key|tls_client_certificate|tls_trust_pool file|pem_file)\s.*$`)
+
+// prepare puts what a Caddyfile or JSON names outside of itself in place: environment variables that are not set yet, and files below
+// a directory of the test. It returns the text with the names of those files.
 func prepare(t *testing.T, text string) string {
 	t.Helper()
 	certificatePEM, keyPEM := optest.CertificatePEM(t, optest.NewCertificate(t, nil))
-	dir := filepath.ToSlash(t.TempDir())
-	content := func(name string) string {
+	content := func(setting, name string) string {
 		name = strings.ToLower(name)
 		switch {
-		case strings.Contains(name, "jwk") || strings.HasSuffix(name, ".json"):
+		case setting == "jwks":
 			return string(optest.KeySet(optest.NewKey(t, "ES256", "1")))
-		case strings.Contains(name, "client") && strings.Contains(name, "key"), strings.Contains(name, "private"):
+		case setting == "client_private_key", strings.Contains(name, "client_key"), strings.Contains(name, "private"):
 			return privateKeyPEM
-		case strings.Contains(name, "key"):
+		case strings.HasSuffix(name, "key"):
 			return string(keyPEM)
-		case strings.Contains(name, "pem"), strings.Contains(name, "cert"), strings.Contains(name, ".crt"), strings.Contains(name, "ca"):
+		case setting != "" || strings.Contains(name, "cert"):
 			return string(certificatePEM)
 		default:
-			return "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+			return "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef" // a secret, or whatever
 		}
 	}
 	for _, match := range regexp.MustCompile(`\{(?:env\.|\$)([A-Za-z0-9_]+)[^}]*\}`).FindAllStringSubmatch(text, -1) {
-		t.Setenv(match[1], content(match[1]))
+		if _, set := os.LookupEnv(match[1]); !set {
+			t.Setenv(match[1], content("", match[1]))
+		}
 	}
-	file := func(name string) string {
+	dir := filepath.ToSlash(t.TempDir())
+	file := func(setting, name string) string {
 		target := dir + name
 		if err := os.MkdirAll(filepath.Dir(target), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		value := content(filepath.Base(name))
-		if strings.Contains(filepath.Base(name), "client") && strings.Contains(text, "tls_client_certificate") {
-			value = map[bool]string{true: string(keyPEM), false: string(certificatePEM)}[strings.Contains(filepath.Base(name), "key")]
-		}
-		if err := os.WriteFile(target, []byte(value), 0o600); err != nil {
+		if err := os.WriteFile(target, []byte(content(setting, name)), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		return target
 	}
 	text = regexp.MustCompile(`\{file\.(/[^}]+)\}`).ReplaceAllStringFunc(text, func(placeholder string) string {
-		return "{file." + file(strings.TrimSuffix(strings.TrimPrefix(placeholder, "{file."), "}")) + "}"
+		return "{file." + file("", strings.TrimSuffix(strings.TrimPrefix(placeholder, "{file."), "}")) + "}"
 	})
-	// file names are arguments of these settings
-	return regexp.MustCompile(`(?m)^\s*(jwks|client_private_key|tls_client_certificate|tls_trust_pool file|pem_file|root)\s.*$`).
-		ReplaceAllStringFunc(text, func(line string) string {
-			return regexp.MustCompile(`(\s)(/[^\s{}"]+)`).ReplaceAllStringFunc(line, func(name string) string {
-				return name[:1] + file(name[1:])
-			})
+	return fileSettings.ReplaceAllStringFunc(text, func(line string) string {
+		return regexp.MustCompile(`\s/[^\s{}"]+`).ReplaceAllStringFunc(line, func(name string) string {
+			return name[:1] + file(strings.Fields(line)[0], name[1:])
 		})
+	})
 }
 
 // validate loads a configuration as "caddy validate" does.
@@ -136,6 +135,36 @@ func TestCaddyfilesInPages(t *testing.T) {
 	}
 	if count < 10 {
 		t.Errorf("%d Caddyfiles only", count)
+	}
+}
+
+// TestGoldensLoad: what the adapter makes of every part of the grammar is a configuration that Caddy loads.
+func TestGoldensLoad(t *testing.T) {
+	for name, value := range map[string]string{
+		"ISSUER": "https://id.example.com", "KEYS": "https://id.example.com/keys", "RESOURCE": "https://api.example.com", "TOKEN_TYPE": "at+jwt",
+		"HEADER": "X-Token", "ADDON": "X-Tenant", "ALGORITHM": "ES256",
+	} {
+		t.Setenv(name, value)
+	}
+	for _, g := range goldens(t) {
+		if g.field != "" {
+			continue
+		}
+		t.Run(g.name, func(t *testing.T) {
+			certificatePEM, keyPEM := optest.CertificatePEM(t, optest.NewCertificate(t, nil))
+			for name, content := range map[string][]byte{"CERT": certificatePEM, "KEY": keyPEM} {
+				file := filepath.Join(t.TempDir(), name)
+				if err := os.WriteFile(file, content, 0o600); err != nil {
+					t.Fatal(err)
+				}
+				t.Setenv(name, file)
+			}
+			adapted, err := adaptStrictly(t, prepare(t, g.input))
+			if err != nil {
+				t.Fatal(err)
+			}
+			validate(t, adapted)
+		})
 	}
 }
 

@@ -103,7 +103,12 @@ func TestS025ToS027ClaimsInHeaders(t *testing.T) {
 	}{
 		{"plain", "alice", "alice", `"alice"`},
 		{"S025 letters of the world", "Jürgen 張 😀", "J%C3%BCrgen %E5%BC%B5 %F0%9F%98%80", `"J\u00fcrgen \u5f35 \ud83d\ude00"`},
-		{"S026 separators inside elements", []string{"CN=Admins,OU=x", "a|b", "c,admin"}, "CN=Admins%2COU=x,a|b,c%2Cadmin", `["CN=Admins,OU=x","a|b","c,admin"]`},
+		{
+			"S026 separators inside elements",
+			[]string{"CN=Admins,OU=x", "a|b", "c,admin"},
+			"CN=Admins%2COU=x,a|b,c%2Cadmin",
+			`["CN=Admins,OU=x","a|b","c,admin"]`,
+		},
 		{"S026 percent signs", []string{"100%", "a%2Cb"}, "100%25,a%252Cb", `["100%","a%2Cb"]`},
 		{"S026 a comma in a string", "a,admin", "a%2Cadmin", `"a,admin"`},
 		{"line breaks", "a\r\nX-Admin: 1", "a%0D%0AX-Admin: 1", `"a\r\nX-Admin: 1"`},
@@ -116,7 +121,12 @@ func TestS025ToS027ClaimsInHeaders(t *testing.T) {
 		{"S027 minus zero", json.RawMessage("-0"), "-0", "-0"},
 		{"S027 true", true, "true", "true"},
 		{"S027 an object", map[string]any{"b": []int{1, 2}, "a": "x,y"}, `{"a":"x%2Cy"%2C"b":[1%2C2]}`, `{"a":"x,y","b":[1,2]}`},
-		{"S027 mixed list", []any{"a", 1, true, nil, map[string]any{"x": "y"}, []string{"b", "c"}}, `a,1,true,{"x":"y"},["b"%2C"c"]`, `["a",1,true,null,{"x":"y"},["b","c"]]`},
+		{
+			"S027 mixed list",
+			[]any{"a", 1, true, nil, map[string]any{"x": "y"}, []string{"b", "c"}},
+			`a,1,true,{"x":"y"},["b"%2C"c"]`,
+			`["a",1,true,null,{"x":"y"},["b","c"]]`,
+		},
 		{"a placeholder", "{env.HOME} {http.request.uri}", "{env.HOME} {http.request.uri}", `"{env.HOME} {http.request.uri}"`},
 	} {
 		t.Run(test.name, func(t *testing.T) {

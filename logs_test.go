@@ -72,11 +72,15 @@ func TestS261NoSecretIsEverTold(t *testing.T) {
 	broadRun := func() {
 		tokens := []string{
 			p.AccessToken(nil), p.OpaqueToken(p.AccessClaims(nil)), p.AccessToken(optest.Claims{"aud": "other"}), p.AccessToken(optest.Claims{"scope": "x"}),
-			p.AccessToken(optest.Claims{"exp": 1}), p.AccessToken(optest.Claims{"sub": nil, "client_id": nil}), p.AccessToken(optest.Claims{"cnf": map[string]any{"jkt": "x"}}),
-			p.IDToken(nil), p.IDToken(optest.Claims{"nonce": "n"}), p.OpaqueToken(optest.Claims{"active": "yes"}), p.OpaqueToken(p.AccessClaims(optest.Claims{"aud": "other"})),
+			p.AccessToken(optest.Claims{"exp": 1}), p.AccessToken(optest.Claims{"sub": nil, "client_id": nil}),
+			p.AccessToken(optest.Claims{"cnf": map[string]any{"jkt": "x"}}),
+			p.IDToken(nil), p.IDToken(optest.Claims{"nonce": "n"}), p.OpaqueToken(optest.Claims{"active": "yes"}),
+			p.OpaqueToken(p.AccessClaims(optest.Claims{"aud": "other"})),
 			secret(optest.Sign(forger, nil, p.AccessClaims(nil))), secret(optest.Sign(forger, optest.Claims{"kid": "unknown"}, p.AccessClaims(nil))),
-			secret(optest.Sign(key, optest.Claims{"typ": "logout+jwt"}, p.AccessClaims(nil))), secret(optest.SignRaw(key, `{"alg":"RS256","alg":"RS256"}`, `{}`)),
-			secret(optest.Unsigned(nil, p.AccessClaims(nil)) + "unsigned-and-secret"), secret("opaque-and-unknown-to-all"), secret("not a token but secret"), secret(`se"cret,token`),
+			secret(optest.Sign(key, optest.Claims{"typ": "logout+jwt"}, p.AccessClaims(nil))),
+			secret(optest.SignRaw(key, `{"alg":"RS256","alg":"RS256"}`, `{}`)),
+			secret(optest.Unsigned(nil, p.AccessClaims(nil)) + "unsigned-and-secret"), secret("opaque-and-unknown-to-all"),
+			secret("not a token but secret"), secret(`se"cret,token`),
 			secret(strings.Repeat("large-and-secret", 2000)[:17_000]),
 		}
 		for _, token := range tokens {
@@ -84,7 +88,12 @@ func TestS261NoSecretIsEverTold(t *testing.T) {
 			for _, path := range []string{"/jwt/", "/opaque/", "/assertion/", "/own/", "/strip/"} {
 				var headers [][]string
 				if len(token) < 16_000 {
-					headers = [][]string{{"Authorization: Bearer " + header}, {"Cookie: token=" + header}, {"X-Token: " + header}, {"Authorization: Bearer " + header, "Cookie: token=" + header}}
+					headers = [][]string{
+						{"Authorization: Bearer " + header},
+						{"Cookie: token=" + header},
+						{"X-Token: " + header},
+						{"Authorization: Bearer " + header, "Cookie: token=" + header},
+					}
 				} else {
 					headers = [][]string{{"Authorization: Bearer " + header[:16_500]}}
 					p.MarkSecret(header[:16_500])
@@ -167,7 +176,10 @@ func TestLogLevels(t *testing.T) {
 		{"nonsense", "request refused", zapcore.DebugLevel, "malformed_token", "", ""},
 		{"a b", "request refused", zapcore.DebugLevel, "malformed_authorization", "", ""},
 		{p.AccessToken(optest.Claims{"aud": "other"}), "request refused", zapcore.DebugLevel, "wrong_audience", "api", "other"},
-		{p.AccessToken(optest.Claims{"iss": "https://id.example.com/"}), "request refused", zapcore.DebugLevel, "wrong_issuer", p.Issuer(), "https://id.example.com/"},
+		{
+			p.AccessToken(optest.Claims{"iss": "https://id.example.com/"}), "request refused", zapcore.DebugLevel, "wrong_issuer",
+			p.Issuer(), "https://id.example.com/",
+		},
 		{p.AccessToken(optest.Claims{"exp": 1}), "request refused", zapcore.DebugLevel, "expired", "", "1970-01-01T00:00:01Z"},
 		{p.AccessToken(optest.Claims{"scope": "write"}), "request refused", zapcore.InfoLevel, "insufficient_scope", "read", "write"},
 		{p.AccessToken(optest.Claims{"groups": "guests"}), "request refused", zapcore.InfoLevel, "claim_denied", "groups", ""},
@@ -191,7 +203,8 @@ func TestLogLevels(t *testing.T) {
 			}
 			continue
 		}
-		if fields["reason"] != test.reason || fields["issuer"] != p.Issuer() || fields["hint"] == "" || fields["request_id"] != request.json(t, "request_id") {
+		if fields["reason"] != test.reason || fields["issuer"] != p.Issuer() || fields["hint"] == "" ||
+			fields["request_id"] != request.json(t, "request_id") {
 			t.Errorf("%s: fields %v", test.reason, fields)
 		}
 		expected, got := fmt.Sprint(fields["expected"]), fmt.Sprint(fields["got"])

@@ -161,8 +161,10 @@ func TestS266LabelsHoldNobody(t *testing.T) {
 	for i := range 100 {
 		name := fmt.Sprintf("somebody-%d", i)
 		for _, token := range []string{
-			p.AccessToken(optest.Claims{"sub": name, "email": name, "jti": name, "client_id": name}), p.OpaqueToken(p.AccessClaims(optest.Claims{"sub": name})),
-			optest.Sign(key.With("ES256", name), nil, p.AccessClaims(optest.Claims{"sub": name})), optest.Sign(key, nil, p.AccessClaims(optest.Claims{"iss": name})),
+			p.AccessToken(optest.Claims{"sub": name, "email": name, "jti": name, "client_id": name}),
+			p.OpaqueToken(p.AccessClaims(optest.Claims{"sub": name})),
+			optest.Sign(key.With("ES256", name), nil, p.AccessClaims(optest.Claims{"sub": name})),
+			optest.Sign(key, nil, p.AccessClaims(optest.Claims{"iss": name})),
 			p.AccessToken(optest.Claims{"aud": name}), optest.Sign(key, optest.Claims{"typ": name}, p.AccessClaims(nil)), name,
 			p.AccessToken(optest.Claims{"sub": nil, "client_id": name}),
 		} {

@@ -13,6 +13,7 @@ import (
 
 // show is a response that shows placeholders; one that is not defined would stay as it is written.
 const show = `respond "id={http.auth.user.id} email={http.auth.user.email} groups={http.auth.user.groups} level={http.auth.user.level} ` +
+
 	`roles={http.auth.user.realm_access.roles} object={http.auth.user.realm_access} flag={http.auth.user.flag} big={http.auth.user.big} named={http.auth.user.role} ` +
 	`token={http.auth.user.access_token} method={http.openid_connect.method} issuer={http.openid_connect.issuer} ` +
 	`error={http.openid_connect.error} reason={http.openid_connect.reason} request={http.openid_connect.request_id} ` +
@@ -149,7 +150,8 @@ func TestPlaceholdersInDirectives(t *testing.T) {
 	}
 	t.Run("headers", func(t *testing.T) {
 		takeLogs()
-		r := c.in(t).get("/", "Authorization: Bearer "+p.AccessToken(optest.Claims{"groups": []string{"a", "b"}}), "X-By-Directive: forged", "X-Remote-User: forged")
+		r := c.in(t).get("/", "Authorization: Bearer "+p.AccessToken(optest.Claims{"groups": []string{"a", "b"}}),
+			"X-By-Directive: forged", "X-Remote-User: forged")
 		c.wantAllowed(t, r)
 		header := c.last(t).Header
 		for name, want := range map[string]string{"X-Remote-User": "alice", "X-Remote-Groups": "a,b", "X-By-Directive": "alice", "X-Issuer": p.Issuer()} {
@@ -256,8 +258,12 @@ func TestS032NothingIsExpandedTwice(t *testing.T) {
 	escaped := strings.NewReplacer("{", "%7B", "}", "%7D", " ", "%20", "$", "%24", "/", "%2F").Replace(hostile)
 	for _, path := range []string{"/public/" + escaped, "/" + escaped, "/x?" + escaped + "=" + escaped} {
 		for _, headers := range [][]string{
-			nil, {"Authorization: Bearer " + hostile}, {"Authorization: " + hostile}, {authorization},
-			{"Authorization: Bearer " + p.AccessToken(optest.Claims{"aud": hostile})}, {"Accept: text/html", "Referer: " + hostile},
+			nil,
+			{"Authorization: Bearer " + hostile},
+			{"Authorization: " + hostile},
+			{authorization},
+			{"Authorization: Bearer " + p.AccessToken(optest.Claims{"aud": hostile})},
+			{"Accept: text/html", "Referer: " + hostile},
 			{"Authorization: Bearer " + p.AccessToken(optest.Claims{"scope": hostile, "sub": hostile})},
 			{"Authorization: Bearer " + optest.Sign(p.Key("rs-1"), optest.Claims{"kid": hostile}, p.AccessClaims(nil))},
 		} {
@@ -280,113 +286,4 @@ func TestS032NothingIsExpandedTwice(t *testing.T) {
 			t.Errorf("the secret is in the log: %s", line)
 		}
 	}
-}
-
-// What an earlier handler has set about the user does not shine through.
-func TestBasicAuthDoesNotShineThrough(t *testing.T) {
-	p := optest.New(t)
-	// the password is "pw"
-	const users = "basic_auth {\nbob $2a$04$.HpR5dxJDSG9S3O.5CiwOuT2aBO1gtfX.KK2VJZFcorlzrAmsdDY2\n}\n"
-	c := startCaddy(t, "route {\n"+users+handler(p, "unauth_action pass\nbearer_token_from header X-Token")+show+"\n}\n")
-	basic := "Authorization: Basic Ym9iOnB3"
-	if r := c.get("/"); r.StatusCode != http.StatusUnauthorized || !strings.HasPrefix(r.Header.Get("WWW-Authenticate"), "Basic ") {
-		t.Fatalf("basic_auth is not there: %d %v", r.StatusCode, r.Header)
-	}
-	if got := c.get("/", basic).body; !strings.HasPrefix(got, "id= email=") {
-		t.Errorf("anonymous to us, and yet %s", got)
-	}
-	if got := c.get("/", basic, "X-Token: "+p.AccessToken(optest.Claims{"email": "alice@example.com"})).body; !strings.HasPrefix(got, "id=alice email=alice@example.com") {
-		t.Error(got)
-	}
-	r := c.get("/", basic, "X-Token: nonsense")
-	if r.StatusCode != http.StatusUnauthorized || r.json(t, "reason") != "malformed_token" {
-		t.Errorf("got %d %s", r.StatusCode, r.body)
-	}
-	// the other way round the last one to decide is basic_auth
-	if err := c.load("route {\n" + handler(p, "unauth_action pass") + users + show + "\n}\n"); err != nil {
-		t.Fatal(err)
-	}
-	if got := c.get("/", basic).body; !strings.HasPrefix(got, "id=bob ") {
-		t.Error(got)
-	}
-}
-
-// When handlers nest the inner one decides anew.
-func TestNestedHandlersDecideAnew(t *testing.T) {
-	p := optest.New(t)
-	c := startCaddy(t, `
-	route {
-		openid_connect `+p.Issuer()+` {
-			bearer_only
-			audience api
-			bearer_token_from cookie token
-			claim_header X-Outer email
-			unauth_action pass /open/*
-		}
-		handle /inner/* {
-			openid_connect `+p.Issuer()+` {
-				bearer_only
-				audience api
-				username_claim email
-				required_scopes write
-				set_userinfo_header off
-				claim_header X-Inner email
-			}
-			reverse_proxy $UPSTREAM {
-				header_up X-Id {http.auth.user.id}
-			}
-		}
-		handle /pass/* {
-			openid_connect `+p.Issuer()+` {
-				bearer_only
-				audience api
-				unauth_action pass
-			}
-			reverse_proxy $UPSTREAM {
-				header_up X-Id {http.auth.user.id}
-			}
-		}
-		handle {
-			reverse_proxy $UPSTREAM {
-				header_up X-Id {http.auth.user.id}
-			}
-		}
-	}`)
-	reader := "Authorization: Bearer " + p.AccessToken(optest.Claims{"email": "alice@example.com"})
-	writer := "Authorization: Bearer " + p.AccessToken(optest.Claims{"email": "alice@example.com", "scope": "write"})
-	t.Run("outer alone", func(t *testing.T) {
-		c.wantAllowed(t, c.in(t).get("/x", reader))
-		header := c.last(t).Header
-		if header.Get("X-Id") != "alice" || header.Get("X-Outer") != "alice@example.com" || header["X-Userinfo"] == nil {
-			t.Errorf("the upstream sees %v", header)
-		}
-	})
-	t.Run("inner refuses", func(t *testing.T) {
-		c := c.in(t)
-		c.wantRefused(t, c.get("/inner/", reader), 403, "insufficient_scope")
-		c.wantRefused(t, c.get("/inner/"), 401, "no_credentials")
-		c.wantRefused(t, c.get("/open/../inner/", reader), 403, "insufficient_scope")
-	})
-	t.Run("inner accepts", func(t *testing.T) {
-		r := c.in(t).get("/inner/", writer, "X-Inner: forged", "X-Outer: forged")
-		c.wantAllowed(t, r)
-		header := c.last(t).Header
-		if header.Get("X-Id") != "alice@example.com" || header.Get("X-Inner") != "alice@example.com" || header["X-Userinfo"] != nil {
-			t.Errorf("the upstream sees %v", header)
-		}
-		if got := r.Header.Values("Cache-Control"); len(got) != 1 || got[0] != "private" {
-			t.Errorf("Cache-Control %q", got)
-		}
-	})
-	t.Run("anonymous to the inner one", func(t *testing.T) {
-		// the outer one finds the token in the cookie, where the inner one does not look
-		c.wantAllowed(t, c.in(t).get("/pass/", "Cookie: "+strings.Replace(reader, "Authorization: Bearer ", "token=", 1)))
-		header := c.last(t).Header
-		if header.Get("X-Id") != "" || header["X-Userinfo"] != nil {
-			t.Errorf("the upstream sees %v", header)
-		}
-		if header["X-Outer"] != nil {
-			t.Errorf("anonymous to the handler that decides, and yet X-Outer is %q", header["X-Outer"])
-		}
-	})
 }

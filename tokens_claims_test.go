@@ -71,8 +71,11 @@ func TestS074ToS076TheClock(t *testing.T) {
 		settings string
 		skew     time.Duration
 	}{
-		{"", 60 * time.Second}, {"clock_skew 0s", 0}, {"clock_skew 5s", 5 * time.Second},
-		{"token_cache 0", 60 * time.Second}, {"token_cache 0\nclock_skew 0s", 0},
+		{"", 60 * time.Second},
+		{"clock_skew 0s", 0},
+		{"clock_skew 5s", 5 * time.Second},
+		{"token_cache 0", 60 * time.Second},
+		{"token_cache 0\nclock_skew 0s", 0},
 	} {
 		t.Run(test.settings, func(t *testing.T) {
 			s := newBearerSite(t, p, "audience api\n"+test.settings)
@@ -116,9 +119,11 @@ func TestS078TheIssuerIsExact(t *testing.T) {
 		"missing": nil, "null": jsonNull, "empty": "", "a list": []string{issuer}, "an object": map[string]any{"iss": issuer}, "a number": 1,
 		"with a slash": issuer + "/", "another host": "http://localhost" + port + "/realms/a", "capital letters": strings.ToUpper(issuer),
 		"https": strings.Replace(issuer, "http:", "https:", 1), "without the path": p.URL(), "a prefix": issuer[:len(issuer)-1], "a suffix": issuer + "b",
-		"percent-encoded": strings.Replace(issuer, "realms", "%72ealms", 1), "with a port": "https://old.example:443", "old with a slash": "https://old.example/",
-		"a space before": " " + issuer, "a space after": issuer + " ", "with a query": issuer + "?", "with a fragment": issuer + "#",
-		"user information": strings.Replace(issuer, "http://", "http://x@", 1), "zero-width": issuer + "\u200b", "two in one": issuer + " https://old.example",
+		"percent-encoded": strings.Replace(issuer, "realms", "%72ealms", 1), "with a port": "https://old.example:443",
+		"old with a slash": "https://old.example/",
+		"a space before":   " " + issuer, "a space after": issuer + " ", "with a query": issuer + "?", "with a fragment": issuer + "#",
+		"user information": strings.Replace(issuer, "http://", "http://x@", 1), "zero-width": issuer + "\u200b",
+		"two in one": issuer + " https://old.example",
 	} {
 		t.Run(name, func(t *testing.T) { s.in(t).refuses(p.AccessToken(optest.Claims{"iss": value}), 401, "wrong_issuer") })
 	}
