@@ -109,7 +109,6 @@ func TestFindClaim(t *testing.T) {
 		"app.https://example.com/x.y.z": `"url"`,
 		`back\\slash`:                   `"yes"`,
 		"Sub":                           "", // case counts
-		"sub ":                          "",
 	} {
 		compiled, err := parseClaimPath(path)
 		if err != nil {

@@ -38,9 +38,9 @@ func stringsIn(v reflect.Value, field string, found func(field string, value ref
 			v.SetMapIndex(key, value)
 		}
 	case reflect.Struct:
-		for i := range v.NumField() {
-			if name, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("json"), ","); name != "" {
-				stringsIn(v.Field(i), strings.TrimPrefix(field+"."+name, "."), found)
+		for member, value := range v.Fields() {
+			if name, _, _ := strings.Cut(member.Tag.Get("json"), ","); name != "" {
+				stringsIn(value, strings.TrimPrefix(field+"."+name, "."), found)
 			}
 		}
 	}
@@ -71,9 +71,9 @@ func fullHandler() *Handler {
 			fill(value)
 			v.SetMapIndex(reflect.ValueOf("name"), value)
 		case reflect.Struct:
-			for i := range v.NumField() {
-				if v.Field(i).CanSet() {
-					fill(v.Field(i))
+			for _, field := range v.Fields() {
+				if field.CanSet() {
+					fill(field)
 				}
 			}
 		}

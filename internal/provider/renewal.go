@@ -85,6 +85,11 @@ func (p *Provider) renew() {
 func (p *Provider) fetchAll(ctx context.Context) error {
 	err := p.fetchMetadata(ctx)
 	if s := p.state.Load(); s.metadata != nil && p.wantsKeys(s) && !p.now().Before(s.keysUntil) {
+		p.mu.Lock()
+		if p.down && s.keys != nil {
+			p.forcedAt = p.now() // a retry counts like one that a token has caused
+		}
+		p.mu.Unlock()
 		err = errors.Join(err, p.fetchKeys(ctx))
 	}
 	if err != nil {
@@ -161,7 +166,7 @@ func (p *Provider) succeeded() {
 	}
 }
 
-// failed records a failure and returns the pause that it causes.
+// failed records a failure and returns when to try again.
 func (p *Provider) failed(err error) time.Duration {
 	p.mu.Lock()
 	changed := !p.down
@@ -173,6 +178,10 @@ func (p *Provider) failed(err error) time.Duration {
 		pause = max(pause, after)
 	}
 	p.retryAt = p.lastFetch.Add(pause)
+	if p.complete(p.state.Load()) {
+		// nobody waits: what is known stays in use, and no stranger's token makes us ask more often than this
+		pause = max(pause, forcedInterval)
+	}
 	p.mu.Unlock()
 	p.observe(func(o Observer) { o.Up(false, changed, err) })
 	return pause

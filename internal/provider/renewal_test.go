@@ -171,7 +171,7 @@ func TestIssuerChangeRefused(t *testing.T) {
 					t.Errorf("%d changes to down, %d requests to the new place", changed, op.count("other"))
 				}
 				op.set(&op.discovery, answer(http.StatusOK, metadataOf(nil)))
-				time.Sleep(20 * time.Second)
+				time.Sleep(forcedInterval)
 				synctest.Wait()
 				if status := p.Status(); !status.Up || status.LastError != nil {
 					t.Errorf("status after the name is right again: %+v", status)
