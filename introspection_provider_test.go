@@ -70,6 +70,27 @@ func TestS100TroubleWithIntrospectionIs503(t *testing.T) {
 	})
 }
 
+// A connection that the provider closes after a while of silence costs nobody anything.
+func TestIntrospectionSurvivesAClosedConnection(t *testing.T) {
+	t.Parallel()
+	p := optest.New(t)
+	s := newIntrospectionSite(t, p, "")
+	s.allows(p.OpaqueToken(p.AccessClaims(nil)))
+	p.Fail(optest.Introspection, optest.Fault{Drop: true, Times: 1})
+	s.allows(p.OpaqueToken(p.AccessClaims(nil)))
+	p.Fail(optest.Introspection, optest.Fault{Drop: true})
+	before := p.Hits(optest.Introspection)
+	s.refuses(p.OpaqueToken(p.AccessClaims(nil)), 503, "introspection_unavailable")
+	if n := p.Hits(optest.Introspection) - before; n > 2 {
+		t.Errorf("%d calls for one token", n)
+	}
+	for _, request := range p.Requests(optest.Introspection) {
+		if got, sent := request.Header["Idempotency-Key"]; sent {
+			t.Errorf("the provider was sent Idempotency-Key %q", got)
+		}
+	}
+}
+
 // Neither the token nor our credential goes where a redirect points.
 func TestS102IntrospectionFollowsNoRedirect(t *testing.T) {
 	t.Parallel()

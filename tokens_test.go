@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"maps"
 	"math/big"
 	"net/http"
 	"strings"
@@ -318,9 +319,7 @@ func TestS070EveryTokenHasItsUse(t *testing.T) {
 	now := time.Now().Unix()
 	claims := func(claims optest.Claims) optest.Claims {
 		base := optest.Claims{"iss": p.Issuer(), "sub": "alice", "aud": "client", "iat": now, "exp": now + 300, "jti": "j"}
-		for name, value := range claims {
-			base[name] = value
-		}
+		maps.Copy(base, claims)
 		return base
 	}
 	sites := map[string]*site{

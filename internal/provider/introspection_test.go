@@ -70,21 +70,22 @@ func TestIntrospectionAnswers(t *testing.T) {
 	op := optest.New(t)
 	p := newProvider(t, op, nil)
 	for text, good := range map[string]bool{
-		`{"active":true}`:                           true,
-		`{"active":false,"sub":"a","exp":1e9}`:      true,
-		`{"active":"true"}`:                         true,
-		`{}`:                                        true,
-		`{"active":true,"active":false}`:            false,
-		`{"active":false,"active":true}`:            false,
-		`{"active":false,"\u0061ctive":true}`:       false,
-		`{"active":true,"sub":"a","sub":"b"}`:       false,
-		`{"active":true}{"active":false}`:           false,
-		`[{"active":true}]`:                         false,
-		`true`:                                      false,
-		`null`:                                      false,
-		``:                                          false,
-		"{\"active\":true,\"sub\":\"\xff\"}":        false,
-		`{"active":true,"sub":"\u0000"}`:            false,
+		`{"active":true}`:                      true,
+		`{"active":false,"sub":"a","exp":1e9}`: true,
+		`{"active":"true"}`:                    true,
+		`{}`:                                   true,
+		`{"active":true,"active":false}`:       false,
+		`{"active":false,"active":true}`:       false,
+		`{"active":false,"\u0061ctive":true}`:  false,
+		`{"active":true,"sub":"a","sub":"b"}`:  false,
+		`{"active":true}{"active":false}`:      false,
+		`[{"active":true}]`:                    false,
+		`true`:                                 false,
+		`null`:                                 false,
+		``:                                     false,
+		"{\"active\":true,\"sub\":\"\xff\"}":   false,
+		`{"active":true,"sub":"\u0000"}`:       false,
+
 		`eyJhbGciOiJub25lIn0.eyJhY3RpdmUiOnRydWV9.`: false,
 	} {
 		op.Fail(optest.Introspection, optest.Fault{Status: http.StatusOK, Body: []byte(text)})
