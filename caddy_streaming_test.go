@@ -39,6 +39,7 @@ func TestWebSocketPassesThrough(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer response.Body.Close()
 	if response.StatusCode != http.StatusSwitchingProtocols || response.Header.Get("Upgrade") != "websocket" {
 		t.Fatalf("got %d %v", response.StatusCode, response.Header)
 	}
@@ -118,6 +119,7 @@ func TestHeadRequests(t *testing.T) {
 	if err != nil || first.StatusCode != http.StatusUnauthorized {
 		t.Fatalf("HEAD got %v, %v", first, err)
 	}
+	defer first.Body.Close()
 	c.wantRefused(t, readReply(t, reader), 401, "no_credentials")
 }
 

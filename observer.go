@@ -43,10 +43,10 @@ func (o *observer) KeySkipped(index int, reason error) {
 		zap.String("issuer", o.issuer), zap.Int("index", index), zap.String("cause", reason.Error()))
 }
 
-// eventHandler adapts a function to Caddy's events app.
-type eventHandler func()
+// eventHandler adapts a function to Caddy's events app. It is a struct because Caddy writes handlers to its debug log.
+type eventHandler struct{ handle func() }
 
-func (f eventHandler) Handle(context.Context, caddy.Event) error {
-	f()
+func (h eventHandler) Handle(context.Context, caddy.Event) error {
+	h.handle()
 	return nil
 }

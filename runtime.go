@@ -223,5 +223,5 @@ func (h *Handler) warmUp(ctx caddy.Context, rt *runtime) error {
 	if err != nil {
 		return fmt.Errorf("loading the events app: %w", err)
 	}
-	return app.(*caddyevents.App).On("started", eventHandler(func() { rt.provider.Warm() }))
+	return app.(*caddyevents.App).On("started", eventHandler{rt.provider.Warm})
 }

@@ -38,6 +38,10 @@ type ClientAuthentication struct {
 	AssertionLifetime time.Duration
 }
 
+func (a *ClientAuthentication) usesAssertion() bool {
+	return a.Method == ClientSecretJWT || a.Method == PrivateKeyJWT
+}
+
 // apply adds the client's authentication to a call.
 func (a *ClientAuthentication) apply(c *call, metadata *Metadata, now time.Time) error {
 	switch a.Method {

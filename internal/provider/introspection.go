@@ -79,6 +79,11 @@ func (i *Introspector) call(ctx context.Context, metadata *Metadata, token strin
 	if err := i.client.apply(&c, metadata, p.now()); err != nil {
 		return nil, "", err
 	}
+	if !i.client.usesAssertion() {
+		// A question may be asked twice: the key, which is not sent without a value, lets net/http do so when the provider closes an
+		// idle connection at the wrong moment. An assertion may not.
+		c.header["Idempotency-Key"] = nil
+	}
 	status, responseHeader, body, err := p.do(ctx, c)
 	if err != nil {
 		return nil, "", err
