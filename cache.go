@@ -10,6 +10,16 @@ import (
 // tokenDigest identifies a token in caches: all of it, by a hash that nobody can steer into a collision.
 type tokenDigest [sha256.Size]byte
 
+// digestToken runs for every request with a token. A copy of the token on the heap would be the largest allocation of all, so tokens
+// of the usual size are copied to the stack.
+func digestToken(raw string) tokenDigest {
+	var buffer [2048]byte
+	if len(raw) > len(buffer) {
+		return sha256.Sum256([]byte(raw))
+	}
+	return sha256.Sum256(buffer[:copy(buffer[:], raw)])
+}
+
 // tokenCache keeps what is known of tokens. It is bounded, gives nothing back after its time, and holds facts about a token, never a
 // decision for a site: every handler judges the facts by its own policy. One of capacity zero keeps nothing.
 type tokenCache struct {

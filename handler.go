@@ -2,7 +2,6 @@ package openidconnect
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"net/http"
 	"time"
@@ -75,7 +74,7 @@ func (rt *runtime) authenticate(r *http.Request, st *requestState, raw, scheme s
 		return nil, refuseClaim(reasonTooLarge, jose.MaxClientToken, len(raw))
 	}
 	now := rt.now()
-	digest := tokenDigest(sha256.Sum256([]byte(raw)))
+	digest := digestToken(raw)
 	token, claims, refused := rt.verifiedToken(r, raw, digest, now)
 	if refused != nil {
 		return nil, refused
