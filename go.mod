@@ -3,16 +3,23 @@ module github.com/caddy-openid-connect/caddy-openid-connect
 go 1.26.0
 
 require (
+	// The server that this is a module of; below v2.11.5 it does not drop header names with "_" and "." by itself.
 	github.com/caddyserver/caddy/v2 v2.11.9
+	// Key parsing and signature primitives, behind the gate of internal/jose and imported nowhere else.
 	github.com/lestrrat-go/jwx/v2 v2.1.7
+	// Metrics in Caddy's own registry; Caddy's version.
 	github.com/prometheus/client_golang v1.24.1
+	// Logs, as Caddy writes them; Caddy's version.
 	go.uber.org/zap v1.28.0
+	// httpguts: what net/http itself takes for a valid header name.
 	golang.org/x/net v0.60.0
+	// singleflight: one introspection for all requests that bring the same token.
 	golang.org/x/sync v0.23.0
 )
 
 tool github.com/caddyserver/xcaddy/cmd/xcaddy
 
+// Builds Caddy as users do, `make build`.
 require github.com/caddyserver/xcaddy v0.4.5 // indirect
 
 require (
