@@ -135,6 +135,3 @@ func (s *cacheShard) drop(entry *cacheEntry) {
 	s.ring[last] = nil
 	s.ring = s.ring[:last]
 }
-
-// size is the number of tokens kept, those included that are out of time and that nobody has asked for since.
-func (c *tokenCache) size() int { return int(c.count.Load()) }

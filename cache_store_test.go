@@ -131,3 +131,6 @@ func TestTokenCacheUnderConcurrency(t *testing.T) {
 		t.Errorf("%d entries, size %d", entries, c.size())
 	}
 }
+
+// size is the number of tokens kept, those included that are out of time and that nobody has asked for since.
+func (c *tokenCache) size() int { return int(c.count.Load()) }

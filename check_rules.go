@@ -122,7 +122,11 @@ func (h *Handler) checkResource() error {
 			}
 			continue
 		}
-		if err := provider.CheckURL(address.value); err != nil {
+		text := address.value
+		if address.field != "resource" {
+			text, _, _ = strings.Cut(text, "#") // a page may be meant from a heading on
+		}
+		if err := provider.CheckURL(text); err != nil {
 			return fieldError("protected_resource."+address.field, "%v", err)
 		}
 	}

@@ -32,7 +32,7 @@ func TestResourceMetadata(t *testing.T) {
 			url:      func(origin string) string { return origin + "/.well-known/oauth-protected-resource/mcp" },
 		},
 		"of a URL": {
-			settings: "protected_resource {\nresource https://mcp.example.com/v1/\nscopes_supported read write\nresource_name \"My MCP\"\n}",
+			settings: "protected_resource {\nresource https://mcp.example.com/v1/\nscopes_supported read write\nresource_name \"My MCP\"\nresource_documentation https://mcp.example.com/docs#tokens\n}",
 			paths:    []string{"/.well-known/oauth-protected-resource", "/.well-known/oauth-protected-resource/v1"},
 			resource: func(string) string { return "https://mcp.example.com/v1/" },
 			url:      func(string) string { return "https://mcp.example.com/.well-known/oauth-protected-resource/v1" },
