@@ -70,7 +70,7 @@ bench-compare: ## Compare with plain Caddy, side by side; needs wrk and two core
 .PHONY: lint
 lint: ## Vet and lint every module
 	@set -e; for module in $(MODULES); do \
-		echo "== lint in $$module"; (cd $$module && go vet ./... && $(GOLANGCI_LINT) run ./...); \
+		echo "== lint in $$module"; (cd $$module && go vet ./... && $(GOLANGCI_LINT) run --allow-parallel-runners ./...); \
 	done
 
 .PHONY: fmt
