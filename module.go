@@ -137,7 +137,8 @@ type Handler struct {
 	// tokens must have.
 	Scope string `json:"scope,omitempty"`
 
-	// The claim that names the user. A token without it is refused with 403. Default: sub
+	// The claim that names the user. A token without it is refused with 403, except that an introspection answer without sub is about a
+	// client, which is then named by client_id. Default: sub
 	UsernameClaim string `json:"username_claim,omitempty"`
 
 	// The signature algorithms accepted in tokens. HS256, HS384 and HS512 are accepted only when named here, and then with the
@@ -149,7 +150,9 @@ type Handler struct {
 	UnauthAction string `json:"unauth_action,omitempty"`
 
 	// Exceptions to unauth_action; the first that matches wins. One that passes does not apply to paths that could be read in two
-	// ways: with dot segments, backslashes, encoded separators, or semicolons next to dots, in any depth of encoding.
+	// ways: with dot segments, backslashes, encoded separators, or semicolons next to dots, in any depth of encoding. Where the
+	// default is to pass and an exception denies, such paths are denied, and so are those with any semicolon or a second layer of
+	// encoding: they may be what the exception means.
 	UnauthRules []UnauthRule `json:"unauth_rules,omitempty"`
 
 	// Let CORS preflights (OPTIONS with Access-Control-Request-Method) without credentials go on. Default: false
@@ -190,7 +193,7 @@ type Handler struct {
 	IatSlack *Duration `json:"iat_slack,omitempty"`
 
 	// When the provider is asked about tokens (RFC 7662): "auto" for those that are not JWTs, where the client can authenticate and
-	// the provider has an introspection endpoint; "always"; or "off". Default: auto
+	// the provider has an introspection endpoint; "always"; or "off". With a token_type of at+jwt never. Default: auto
 	Introspection string `json:"introspection,omitempty"`
 
 	// How long the provider's answer is believed at most; 0 asks with every request. Default: until the token expires, at most 5m,

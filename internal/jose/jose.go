@@ -24,11 +24,8 @@ var (
 	ErrSignature = errors.New("signature does not verify")
 )
 
-// Size limits of a compact token (bytes): what a client may send, and what the provider may.
-const (
-	MaxClientToken   = 16 << 10
-	MaxProviderToken = 64 << 10
-)
+// MaxClientToken is the largest compact token that a client may send, in bytes.
+const MaxClientToken = 16 << 10
 
 // Token is a compact JWS that has passed the gate. Its signature is NOT verified: call [Token.Verify] with a key before anything
 // in it is believed.

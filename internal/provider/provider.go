@@ -228,23 +228,3 @@ func (p *Provider) RetryAfter() time.Duration {
 	defer p.mu.Unlock()
 	return max(p.retryAt.Sub(p.now()), time.Second)
 }
-
-// Status is what an operator may want to know of a provider.
-type Status struct {
-	Up        bool
-	Keys      int
-	LastFetch time.Time
-	LastError error
-}
-
-// Status returns the state of the provider at this moment.
-func (p *Provider) Status() Status {
-	s := p.state.Load()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	status := Status{Up: !p.down && p.complete(s), LastFetch: p.lastFetch, LastError: p.lastError}
-	if s.keys != nil {
-		status.Keys = s.keys.Len()
-	}
-	return status
-}
