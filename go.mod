@@ -5,12 +5,16 @@ go 1.26.0
 require (
 	// The server that this is a module of; below v2.11.5 it does not drop header names with "_" and "." by itself.
 	github.com/caddyserver/caddy/v2 v2.11.9
+	// Caddy's storage: where generated keys, and sessions on request, are kept; Caddy's version.
+	github.com/caddyserver/certmagic v0.25.6
 	// Key parsing and signature primitives, behind the gate of internal/jose and imported nowhere else.
 	github.com/lestrrat-go/jwx/v2 v2.1.7
 	// Metrics in Caddy's own registry; Caddy's version.
 	github.com/prometheus/client_golang v1.24.1
 	// Logs, as Caddy writes them; Caddy's version.
 	go.uber.org/zap v1.28.0
+	// XChaCha20-Poly1305, whose nonces are long enough to be drawn at random; it seals the cookies.
+	golang.org/x/crypto v0.57.0
 	// httpguts: what net/http itself takes for a valid header name.
 	golang.org/x/net v0.60.0
 	// singleflight: one introspection for all requests that bring the same token.
@@ -44,7 +48,6 @@ require (
 	github.com/aryann/difflib v0.0.0-20210328193216-ff5ff6dc229b // indirect
 	github.com/beorn7/perks v1.0.1 // indirect
 	github.com/bits-and-blooms/bitset v1.25.0 // indirect
-	github.com/caddyserver/certmagic v0.25.6 // indirect
 	github.com/caddyserver/zerossl v0.1.6 // indirect
 	github.com/ccoveille/go-safecast/v2 v2.0.1 // indirect
 	github.com/cenkalti/backoff/v5 v5.0.3 // indirect
@@ -177,7 +180,6 @@ require (
 	go.uber.org/multierr v1.11.0 // indirect
 	go.uber.org/zap/exp v0.3.0 // indirect
 	go.yaml.in/yaml/v3 v3.0.5 // indirect
-	golang.org/x/crypto v0.57.0 // indirect
 	golang.org/x/crypto/x509roots/fallback v0.0.0-20261030153154-30a33513ff6d // indirect
 	golang.org/x/exp v0.0.0-20260908205506-85c1c2202aba // indirect
 	golang.org/x/oauth2 v0.37.0 // indirect

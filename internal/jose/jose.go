@@ -27,6 +27,9 @@ var (
 // MaxClientToken is the largest compact token that a client may send, in bytes.
 const MaxClientToken = 16 << 10
 
+// MaxProviderToken is the largest token that the provider may send, in bytes.
+const MaxProviderToken = 64 << 10
+
 // Token is a compact JWS that has passed the gate. Its signature is NOT verified: call [Token.Verify] with a key before anything
 // in it is believed.
 type Token struct {

@@ -1,6 +1,7 @@
 package jose
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
@@ -149,4 +150,22 @@ func (s *Signer) Sign(typ string, claims map[string]any) (string, error) {
 		return "", errors.New("signing failed")
 	}
 	return input + "." + encoding.EncodeToString(signature), nil
+}
+
+// PublicKeySet is the JWK Set (RFC 7517 section 5) of the public key, for others to verify with. A shared secret has none.
+func (s *Signer) PublicKeySet() ([]byte, error) {
+	private, ok := s.key.(crypto.Signer)
+	if !ok {
+		return []byte(`{"keys":[]}`), nil
+	}
+	key, err := jwk.FromRaw(private.Public())
+	if err != nil {
+		return nil, fmt.Errorf("encoding the public key: %w", err)
+	}
+	for name, value := range map[string]string{jwk.KeyIDKey: s.keyID, jwk.AlgorithmKey: s.algorithm, jwk.KeyUsageKey: "sig"} {
+		if err := key.Set(name, value); err != nil {
+			return nil, fmt.Errorf("encoding the public key: %w", err)
+		}
+	}
+	return json.Marshal(map[string]any{"keys": []any{key}})
 }

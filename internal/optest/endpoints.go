@@ -52,6 +52,7 @@ func (p *Provider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 	name := p.route(r.URL.Path)
 	fault := p.record(name, request)
+	p.markReceived(name, request)
 	if fault == nil {
 		fault = &Fault{}
 	}
@@ -81,6 +82,8 @@ func (p *Provider) Endpoint(name string) string {
 		return p.URL() + path + "/jwks"
 	case Introspection:
 		return p.URL() + path + "/introspect"
+	case Authorize:
+		return p.URL() + path + "/authorize"
 	case Token:
 		return p.URL() + path + "/token"
 	case Userinfo:
@@ -104,6 +107,8 @@ func (p *Provider) route(path string) string {
 		return JWKS
 	case "/introspect":
 		return Introspection
+	case "/authorize":
+		return Authorize
 	case "/token":
 		return Token
 	case "/userinfo":
@@ -122,8 +127,12 @@ func (p *Provider) answer(name string, request RecordedRequest) response {
 		return p.keySet()
 	case Introspection:
 		return p.introspect(request)
+	case Authorize:
+		return p.authorize(request)
 	case Token:
 		return p.token(request)
+	case Userinfo:
+		return p.userinfo(request)
 	}
 	return answerError(http.StatusNotFound, "not_found")
 }
@@ -142,7 +151,7 @@ func (p *Provider) keySet() response {
 }
 
 func (p *Provider) introspect(request RecordedRequest) response {
-	if refusal := p.authenticate(request); refusal != nil {
+	if refusal := p.authenticate(Introspection, request); refusal != nil {
 		return *refusal
 	}
 	if len(request.Form["token"]) != 1 {
@@ -157,17 +166,27 @@ func (p *Provider) introspect(request RecordedRequest) response {
 	return answerJSON(http.StatusOK, answer)
 }
 
-// token grants client credentials, the only grant there is.
+// token grants an authorization code or client credentials.
 func (p *Provider) token(request RecordedRequest) response {
-	if refusal := p.authenticate(request); refusal != nil {
+	if refusal := p.authenticate(Token, request); refusal != nil {
 		return *refusal
 	}
-	if request.Form.Get("grant_type") != "client_credentials" {
-		return answerError(http.StatusBadRequest, "unsupported_grant_type")
+	switch request.Form.Get("grant_type") {
+	case "authorization_code":
+		return p.redeem(request.Form)
+	case "client_credentials":
+		return p.grantClientCredentials(request)
 	}
+	return answerError(http.StatusBadRequest, "unsupported_grant_type")
+}
+
+func (p *Provider) grantClientCredentials(request RecordedRequest) response {
 	p.mu.Lock()
-	claims := Claims{"client_id": p.clientID}
+	claims, public := Claims{"client_id": p.clientID}, p.login.public
 	p.mu.Unlock()
+	if public {
+		return answerError(http.StatusBadRequest, "unauthorized_client")
+	}
 	if scope := request.Form.Get("scope"); scope != "" {
 		claims["scope"] = scope
 	}
@@ -184,7 +203,7 @@ func (p *Provider) token(request RecordedRequest) response {
 
 // authenticate checks the client of a request and returns what to answer when it
 // is not the one known. A request must be a POST and use one method only.
-func (p *Provider) authenticate(request RecordedRequest) *response {
+func (p *Provider) authenticate(endpoint string, request RecordedRequest) *response {
 	refuse := func(status int, code string) *response {
 		answer := answerError(status, code)
 		if status == http.StatusUnauthorized {
@@ -200,6 +219,7 @@ func (p *Provider) authenticate(request RecordedRequest) *response {
 
 	p.mu.Lock()
 	id, wantSecret, certificate, check := p.clientID, p.clientSecret, p.clientCertificate, p.checkAssertion
+	public := p.login.public && endpoint == Token
 	if assertion != "" {
 		p.assertions = append(p.assertions, assertion)
 		p.issued = append(p.issued, assertion)
@@ -222,6 +242,8 @@ func (p *Provider) authenticate(request RecordedRequest) *response {
 		known = basicMatches(basic, id, wantSecret)
 	case form.Has("client_secret"):
 		known = form.Get("client_id") == id && secret == wantSecret && wantSecret != ""
+	case public:
+		known = form.Get("client_id") == id
 	case certificate != nil && form.Get("client_id") == id:
 		presented := request.PeerCertificates
 		known = len(presented) > 0 && slices.Equal(presented[0].Raw, certificate.Raw)

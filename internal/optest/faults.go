@@ -19,12 +19,13 @@ const (
 	OAuthDiscovery = "oauth-discovery"
 	JWKS           = "jwks"
 	Introspection  = "introspection"
+	Authorize      = "authorize"
 	Token          = "token"
 	Userinfo       = "userinfo"
 	Other          = "other"
 )
 
-var endpointNames = []string{Discovery, OAuthDiscovery, JWKS, Introspection, Token, Userinfo, Other}
+var endpointNames = []string{Discovery, OAuthDiscovery, JWKS, Introspection, Authorize, Token, Userinfo, Other}
 
 // recordedRequests is how many requests an endpoint remembers, the newest ones,
 // so that a benchmark does not fill the memory.

@@ -4,7 +4,9 @@
 // not depend on the code under test. [New] starts a provider for one test,
 // [Start] one for a program. Everything a [Provider] does by default is
 // correct; [Provider.Fail], [Provider.SetJWKS], [Provider.SetMetadata],
-// [Provider.Down] and the signing functions make it wrong in exactly one way.
+// [Provider.Down], the signing functions and the hooks of the login, such as
+// [Provider.SetAuthorizeResponse], make it wrong in exactly one way. A [Browser]
+// is what logs in.
 package optest
 
 import (
@@ -14,16 +16,15 @@ import (
 	"encoding/pem"
 	"fmt"
 	"log"
-	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // Provider is one running provider. All its methods are safe for concurrent use.
@@ -50,10 +51,15 @@ type Provider struct {
 	clientCertificate *x509.Certificate
 	checkAssertion    func(assertion string) error
 	assertions        []string
+	advanced          time.Duration
+	login             login
 
 	// Edits run one at a time, apart from mu, so that they may call the provider.
 	metadataMu   sync.Mutex
 	editMetadata func(map[string]any)
+
+	// Hooks of the login run one at a time too.
+	hookMu sync.Mutex
 }
 
 type options struct {
@@ -62,6 +68,7 @@ type options struct {
 	tls         bool
 	certificate *tls.Certificate
 	oauthOnly   bool
+	iss         bool
 }
 
 // Option changes how a provider starts.
@@ -83,6 +90,10 @@ func WithCertificate(certificate tls.Certificate) Option {
 // WithOAuthMetadataOnly leaves the OpenID discovery document out (404) and
 // serves the metadata at its RFC 8414 location.
 func WithOAuthMetadataOnly() Option { return func(o *options) { o.oauthOnly = true } }
+
+// WithIssParameter promises the iss parameter in authorization responses (RFC
+// 9207), and sends it.
+func WithIssParameter() Option { return func(o *options) { o.iss = true } }
 
 // WithAddress listens on a chosen loopback address instead of a free port.
 func WithAddress(address string) Option { return func(o *options) { o.address = address } }
@@ -131,6 +142,7 @@ func start(tb testing.TB, opts []Option) (*Provider, error) {
 		tokens:       make(map[string]Claims),
 		clientID:     "client",
 		clientSecret: "secret",
+		login:        newLogin(settings.iss),
 	}
 	for _, name := range endpointNames {
 		p.endpoints[name] = &endpoint{changed: make(chan struct{})}
@@ -258,49 +270,6 @@ func (p *Provider) SetCacheControl(value string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.cacheControl = value
-}
-
-// SetMetadata lets edit change every metadata document before it is served;
-// nil ends that.
-func (p *Provider) SetMetadata(edit func(m map[string]any)) {
-	p.metadataMu.Lock()
-	defer p.metadataMu.Unlock()
-	p.editMetadata = edit
-}
-
-// Metadata returns the metadata document as it would be served now.
-func (p *Provider) Metadata() map[string]any {
-	base := strings.TrimSuffix(p.Issuer(), "/")
-	methods := []string{"client_secret_basic", "client_secret_post", "client_secret_jwt", "private_key_jwt", "tls_client_auth", "self_signed_tls_client_auth"}
-	assertionAlgorithms := []string{"HS256", "RS256", "PS256", "ES256", "ES384", "ES512", "EdDSA"}
-	p.mu.Lock()
-	algorithms := make(map[string]bool)
-	for _, key := range p.keys {
-		algorithms[key.Algorithm] = true
-	}
-	p.mu.Unlock()
-	m := map[string]any{
-		"issuer":                                                   p.Issuer(),
-		"authorization_endpoint":                                   base + "/authorize",
-		"token_endpoint":                                           base + "/token",
-		"jwks_uri":                                                 base + "/jwks",
-		"introspection_endpoint":                                   base + "/introspect",
-		"response_types_supported":                                 []string{"code"},
-		"grant_types_supported":                                    []string{"client_credentials"},
-		"subject_types_supported":                                  []string{"public"},
-		"scopes_supported":                                         []string{"openid", "read", "write"},
-		"id_token_signing_alg_values_supported":                    slices.Sorted(maps.Keys(algorithms)),
-		"token_endpoint_auth_methods_supported":                    methods,
-		"token_endpoint_auth_signing_alg_values_supported":         assertionAlgorithms,
-		"introspection_endpoint_auth_methods_supported":            methods,
-		"introspection_endpoint_auth_signing_alg_values_supported": assertionAlgorithms,
-	}
-	p.metadataMu.Lock()
-	defer p.metadataMu.Unlock()
-	if p.editMetadata != nil {
-		p.editMetadata(m)
-	}
-	return m
 }
 
 // serverLog leaves out refused handshakes, which some tests are about, and shows

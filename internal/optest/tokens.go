@@ -21,7 +21,7 @@ type Claims = map[string]any
 // iss, sub "alice", aud "api", client_id "client", scope "read", iat, exp in
 // five minutes and a random jti.
 func (p *Provider) AccessClaims(claims Claims) Claims {
-	now := time.Now()
+	now := p.now()
 	return merge(Claims{
 		"iss":       p.Issuer(),
 		"sub":       "alice",
@@ -37,7 +37,7 @@ func (p *Provider) AccessClaims(claims Claims) Claims {
 // IDClaims returns the claims of a good ID token, changed by claims: iss, sub
 // "alice", aud "client", iat and exp in five minutes.
 func (p *Provider) IDClaims(claims Claims) Claims {
-	now := time.Now()
+	now := p.now()
 	return merge(Claims{
 		"iss": p.Issuer(),
 		"sub": "alice",
@@ -78,10 +78,11 @@ func (p *Provider) Revoke(token string) {
 	delete(p.tokens, token)
 }
 
-// Issued returns every token the provider issued, every client secret set, every
-// client assertion received and what MarkSecret added: nothing that a log may
-// show. The client secret of the start is not among them, since "secret" is an
-// ordinary word.
+// Issued returns every code and token the provider issued, every client secret
+// set, every client assertion received, the states, nonces and PKCE verifiers
+// received and what MarkSecret added: nothing that a log may show. The client
+// secret of the start is not among them, since "secret" is an ordinary word; nor
+// are received values of less than 16 characters, which no client makes.
 func (p *Provider) Issued() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -100,7 +101,7 @@ func (p *Provider) MarkSecret(values ...string) {
 func (p *Provider) SetIntrospectionClient(id, secret string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.clientID, p.clientSecret = id, secret
+	p.clientID, p.clientSecret, p.login.public = id, secret, false
 	if secret != "" {
 		p.issued = append(p.issued, secret)
 	}

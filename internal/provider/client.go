@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -98,6 +99,18 @@ type call struct {
 	url      string
 	form     url.Values // nil: GET
 	header   http.Header
+	accept   string // media types; empty: JSON
+	once     bool   // whatever happens, it is never sent a second time
+}
+
+// acquire takes one of the slots for calls that strangers can cause, or returns ErrBusy at once.
+func (p *Provider) acquire() (release func(), err error) {
+	select {
+	case p.calls <- struct{}{}:
+		return func() { <-p.calls }, nil
+	default:
+		return nil, ErrBusy
+	}
 }
 
 // do makes one call within the configured timeout and returns status, header and body; a body over the cap is an error.
@@ -117,11 +130,14 @@ func (p *Provider) do(ctx context.Context, c call) (status int, header http.Head
 	if err != nil {
 		return 0, nil, nil, &callError{endpoint: c.endpoint, cause: errors.New("the URL is not valid")}
 	}
+	if c.once {
+		request.GetBody = nil // net/http could send it again otherwise, over HTTP/2 even where the provider has seen it
+	}
 	maps.Copy(request.Header, c.header)
 	if c.form != nil {
 		request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	}
-	request.Header.Set("Accept", "application/json")
+	request.Header.Set("Accept", cmp.Or(c.accept, "application/json"))
 	request.Header.Set("User-Agent", p.config.UserAgent)
 	response, err := p.client.Do(request)
 	if err != nil {
@@ -148,6 +164,17 @@ func (p *Provider) get(ctx context.Context, endpoint, address string) (http.Head
 		return nil, nil, statusError(endpoint, status, header, body, p.now())
 	}
 	return header, body, nil
+}
+
+// isHTML reports whether an answer is a page for people, such as a login form or the error page of a proxy, whatever it looks like.
+func isHTML(header http.Header) bool {
+	media := mediaType(header)
+	return media == "text/html" || media == "application/xhtml+xml"
+}
+
+func mediaType(header http.Header) string {
+	media, _, _ := strings.Cut(header.Get("Content-Type"), ";")
+	return strings.ToLower(strings.TrimSpace(media))
 }
 
 func statusError(endpoint string, status int, header http.Header, body []byte, now time.Time) error {

@@ -19,15 +19,26 @@ import (
 
 // asked are the ways to make the code under test call each endpoint, and the error that it wraps.
 var asked = map[string]struct {
-	ask  func(ctx context.Context, p *Provider) error
+	ask  func(ctx context.Context, op *optest.Provider, p *Provider) error
 	want error
 }{
-	optest.Discovery: {func(ctx context.Context, p *Provider) error { _, err := p.Metadata(ctx); return err }, ErrDiscovery},
-	optest.JWKS:      {func(ctx context.Context, p *Provider) error { _, err := p.Keys(ctx); return err }, ErrKeys},
-	optest.Introspection: {func(ctx context.Context, p *Provider) error {
-		_, _, err := p.NewIntrospector(&ClientAuthentication{Method: ClientSecretBasic, ClientID: "client", ClientSecret: "secret"}).Introspect(ctx, "token", nil)
+	optest.Discovery: {func(ctx context.Context, _ *optest.Provider, p *Provider) error {
+		_, err := p.Metadata(ctx)
+		return err
+	}, ErrDiscovery},
+	optest.JWKS: {func(ctx context.Context, _ *optest.Provider, p *Provider) error { _, err := p.Keys(ctx); return err }, ErrKeys},
+	optest.Introspection: {func(ctx context.Context, _ *optest.Provider, p *Provider) error {
+		_, _, err := p.NewIntrospector(basic).Introspect(ctx, "token", nil)
 		return err
 	}, ErrIntrospection},
+	optest.Token: {func(ctx context.Context, op *optest.Provider, p *Provider) error {
+		_, err := p.Exchange(ctx, basic, newGrant(op))
+		return err
+	}, ErrToken},
+	optest.Userinfo: {func(ctx context.Context, op *optest.Provider, p *Provider) error {
+		_, _, err := p.Userinfo(ctx, op.OpaqueToken(optest.Claims{"sub": "alice", "scope": "openid"}))
+		return err
+	}, ErrUserinfo},
 }
 
 // S-093, S-102, S-164, S-169: no redirect is followed, wherever it goes.
@@ -47,16 +58,20 @@ func TestRedirects(t *testing.T) {
 					before := op.Hits(endpoint)
 					// without pauses between the calls
 					p := newProvider(t, op, nil)
-					if err := test.ask(t.Context(), p); !errors.Is(err, test.want) {
+					if err := test.ask(t.Context(), op, p); !errors.Is(err, test.want) {
 						t.Errorf("to %q: %v", location, err)
 					}
 					p.Close()
-					// one, and perhaps the first repetition after a pause
-					if hits := op.Hits(endpoint) - before; hits < 1 || hits > 2 {
+					// one, and perhaps the first repetition after a pause; of a login, no call is ever repeated
+					most := 2
+					if endpoint == optest.Token || endpoint == optest.Userinfo {
+						most = 1
+					}
+					if hits := op.Hits(endpoint) - before; hits < 1 || hits > most {
 						t.Errorf("to %q: %d requests", location, hits)
 					}
 				}
-				for _, name := range []string{optest.Discovery, optest.OAuthDiscovery, optest.JWKS, optest.Introspection, optest.Other} {
+				for _, name := range []string{optest.Discovery, optest.OAuthDiscovery, optest.JWKS, optest.Introspection, optest.Token, optest.Userinfo, optest.Other} {
 					if hits := target.Hits(name); hits != 0 {
 						t.Errorf("%d requests to %s of the target", hits, name)
 					}
@@ -65,7 +80,7 @@ func TestRedirects(t *testing.T) {
 					t.Errorf("%d requests elsewhere at the provider", hits)
 				}
 				op.Heal(endpoint)
-				if err := test.ask(t.Context(), newProvider(t, op, nil)); err != nil {
+				if err := test.ask(t.Context(), op, newProvider(t, op, nil)); err != nil {
 					t.Errorf("without a redirect: %v", err)
 				}
 			})
@@ -145,10 +160,12 @@ func TestBadAnswers(t *testing.T) {
 					optest.Discovery:     []byte(`{"issuer":"` + op.Issuer() + `","jwks_uri":"` + op.Endpoint(optest.JWKS) + `"}`),
 					optest.JWKS:          optest.KeySet(op.Key("rs-1")),
 					optest.Introspection: []byte(`{"active":true,"sub":"alice"}`),
+					optest.Token:         []byte(`{"access_token":"alice's","token_type":"Bearer"}`),
+					optest.Userinfo:      []byte(`{"sub":"alice"}`),
 				}[endpoint]
 				op.Fail(endpoint, fault(good))
 				p := newProvider(t, op, nil)
-				err := how.ask(t.Context(), p)
+				err := how.ask(t.Context(), op, p)
 				if strings.HasPrefix(name, "good") {
 					if err != nil {
 						t.Error(err)
@@ -184,11 +201,14 @@ func TestSlowAnswers(t *testing.T) {
 					c.Timeout = 100 * time.Millisecond
 					if endpoint != optest.Discovery {
 						// so that the one call is all there is
-						c.Endpoints = Endpoints{JWKSURI: op.Endpoint(optest.JWKS), Introspection: op.Endpoint(optest.Introspection)}
+						c.Endpoints = Endpoints{
+							JWKSURI: op.Endpoint(optest.JWKS), Introspection: op.Endpoint(optest.Introspection),
+							Token: op.Endpoint(optest.Token), Userinfo: op.Endpoint(optest.Userinfo),
+						}
 					}
 				})
 				start := time.Now()
-				if err := how.ask(t.Context(), p); err == nil {
+				if err := how.ask(t.Context(), op, p); err == nil {
 					t.Error("no error")
 				}
 				if waited := time.Since(start); waited > 5*time.Second {

@@ -1,11 +1,15 @@
 package provider
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"net/url"
+	"os"
+	"strings"
 	"time"
 
 	"github.com/caddy-openid-connect/caddy-openid-connect/internal/jose"
@@ -19,13 +23,17 @@ const (
 	PrivateKeyJWT           = "private_key_jwt"
 	TLSClientAuth           = "tls_client_auth"
 	SelfSignedTLSClientAuth = "self_signed_tls_client_auth"
+	None                    = "none"
 )
 
 // clientAssertionType is the grammar's name for a JWT that authenticates a client (RFC 7523 section 2.2).
 const clientAssertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
+// maxAssertionFile bounds the file that an assertion is read from (bytes).
+const maxAssertionFile = 64 << 10
+
 // ClientAuthentication is how we prove to the provider who we are. Exactly one method is used, the configured one; another is
-// never tried when it fails.
+// never tried when it fails. A public client has the method none and only says who it is.
 type ClientAuthentication struct {
 	Method       string
 	ClientID     string
@@ -36,10 +44,16 @@ type ClientAuthentication struct {
 	AssertionAudience string
 	// AssertionLifetime is how long an assertion is valid.
 	AssertionLifetime time.Duration
+	// AssertionFile holds an assertion that somebody else makes and renews; with private_key_jwt it takes the place of the Signer.
+	AssertionFile string
 }
 
 func (a *ClientAuthentication) usesAssertion() bool {
 	return a.Method == ClientSecretJWT || a.Method == PrivateKeyJWT
+}
+
+func (a *ClientAuthentication) usesCertificate() bool {
+	return a.Method == TLSClientAuth || a.Method == SelfSignedTLSClientAuth
 }
 
 // apply adds the client's authentication to a call.
@@ -52,12 +66,12 @@ func (a *ClientAuthentication) apply(c *call, metadata *Metadata, now time.Time)
 	case ClientSecretPost:
 		c.form.Set("client_id", a.ClientID)
 		c.form.Set("client_secret", a.ClientSecret)
-	case TLSClientAuth, SelfSignedTLSClientAuth:
+	case TLSClientAuth, SelfSignedTLSClientAuth, None:
 		c.form.Set("client_id", a.ClientID)
 	case ClientSecretJWT, PrivateKeyJWT:
 		assertion, err := a.assertion(metadata.Issuer, now)
 		if err != nil {
-			return fmt.Errorf("making a client assertion: %w", err)
+			return err
 		}
 		c.form.Set("client_id", a.ClientID)
 		c.form.Set("client_assertion_type", clientAssertionType)
@@ -68,18 +82,43 @@ func (a *ClientAuthentication) apply(c *call, metadata *Metadata, now time.Time)
 	return nil
 }
 
-// assertion makes a fresh one for each call (RFC 7523 section 3), with the issuer as its one audience.
+// assertion returns what proves the client in one call: what the file holds at this moment, else a fresh JWT (RFC 7523 section 3)
+// with the issuer as its one audience.
 func (a *ClientAuthentication) assertion(issuer string, now time.Time) (string, error) {
-	audience := a.AssertionAudience
-	if audience == "" {
-		audience = issuer
+	if a.Method == PrivateKeyJWT && a.AssertionFile != "" {
+		return a.readAssertion()
 	}
-	return a.Signer.Sign("JWT", map[string]any{
+	if a.Signer == nil {
+		return "", errors.New("there is no key for client assertions")
+	}
+	assertion, err := a.Signer.Sign("JWT", map[string]any{
 		"iss": a.ClientID,
 		"sub": a.ClientID,
-		"aud": audience,
+		"aud": cmp.Or(a.AssertionAudience, issuer),
 		"jti": rand.Text(),
 		"iat": now.Unix(),
 		"exp": now.Add(a.AssertionLifetime).Unix(),
 	})
+	if err != nil {
+		return "", fmt.Errorf("making a client assertion: %w", err)
+	}
+	return assertion, nil
+}
+
+// readAssertion reads the assertion from its file. Its issuer, audience and lifetime are a matter between its maker and the provider.
+func (a *ClientAuthentication) readAssertion() (string, error) {
+	file, err := os.Open(a.AssertionFile)
+	if err != nil {
+		return "", fmt.Errorf("client_assertion_file: %w", err)
+	}
+	defer file.Close()
+	text, err := io.ReadAll(io.LimitReader(file, maxAssertionFile+1))
+	if err != nil {
+		return "", fmt.Errorf("client_assertion_file: %w", err)
+	}
+	assertion := strings.TrimSpace(string(text))
+	if len(text) > maxAssertionFile || !jose.LooksLikeJWT(assertion) || strings.Count(assertion, ".") != 2 {
+		return "", fmt.Errorf("client_assertion_file: %q does not hold one JWT of at most %d bytes", a.AssertionFile, maxAssertionFile)
+	}
+	return assertion, nil
 }

@@ -219,7 +219,7 @@ func TestClientAuthenticationMissing(t *testing.T) {
 	t.Parallel()
 	op := optest.New(t)
 	p := newProvider(t, op, nil)
-	for _, method := range []string{"", "none", "client_secret", "CLIENT_SECRET_BASIC"} {
+	for _, method := range []string{"", "None", "client_secret", "CLIENT_SECRET_BASIC", ClientSecretJWT, PrivateKeyJWT} {
 		client := &ClientAuthentication{Method: method, ClientID: "client", ClientSecret: "secret"}
 		if _, _, err := p.NewIntrospector(client).Introspect(t.Context(), "token", nil); !errors.Is(err, ErrIntrospection) {
 			t.Errorf("method %q: %v", method, err)

@@ -26,6 +26,8 @@ type Config struct {
 	Endpoints Endpoints
 	// WantDiscovery asks for discovery even where the endpoints seem to be enough.
 	WantDiscovery bool
+	// WantLogin asks for discovery unless the endpoints that a login needs are configured too.
+	WantLogin bool
 	// TenantTemplate permits a discovered issuer with a {tenantid} in it; the caller then checks the tenant.
 	TenantTemplate bool
 	// StaticKeys replace the provider's key set; StaticKeysDigest identifies them in Key.
@@ -61,14 +63,16 @@ type Endpoints struct {
 	PushedAuthorizationRequest string
 }
 
-// discovers reports whether metadata has to be fetched: unless the issuer and the place of its keys are both configured.
+// discovers reports whether metadata has to be fetched: unless the issuer, the place of its keys and, for logins, the endpoints that
+// every login uses are configured.
 func (c *Config) discovers() bool {
-	return c.WantDiscovery || c.Discovery != "" || c.Issuer == "" || c.StaticKeys == nil && c.Endpoints.JWKSURI == ""
+	return c.WantDiscovery || c.Discovery != "" || c.Issuer == "" || c.StaticKeys == nil && c.Endpoints.JWKSURI == "" ||
+		c.WantLogin && (c.Endpoints.Authorization == "" || c.Endpoints.Token == "")
 }
 
 // metadata is what is known without discovery.
 func (c *Config) metadata() *Metadata {
-	return &Metadata{Issuer: c.Issuer, Endpoints: c.Endpoints}
+	return &Metadata{Issuer: c.Issuer, Endpoints: c.Endpoints, mutualTLS: c.Endpoints}
 }
 
 // Key identifies everything that affects trust in, or the way to, the provider: handlers whose keys are equal, and whose RootCAs
@@ -82,7 +86,8 @@ func (c *Config) Key() string {
 		}
 	}
 	e := c.Endpoints
-	field(c.Issuer, c.Discovery, c.WantDiscovery, c.TenantTemplate, c.StaticKeysDigest, c.Timeout, c.KeysLifetime, c.TrustDigest,
+	// why there is a discovery does not matter: a handler with logins and one without share what it finds
+	field(c.Issuer, c.Discovery, c.discovers(), c.TenantTemplate, c.StaticKeysDigest, c.Timeout, c.KeysLifetime, c.TrustDigest,
 		c.InsecureSkipVerify, c.ProxyDigest)
 	field(e.Authorization, e.Token, e.Userinfo, e.JWKSURI, e.Introspection, e.Revocation, e.EndSession, e.PushedAuthorizationRequest)
 	for _, certificate := range c.Certificates {

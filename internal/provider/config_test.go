@@ -22,6 +22,8 @@ func TestConfigKey(t *testing.T) {
 	t.Parallel()
 	// These are told apart by a digest beside them, or by SameTrust; a name for logs is no matter of trust.
 	elsewhere := []string{"RootCAs", "StaticKeys", "Proxy", "UserAgent"}
+	// These matter where there would be no discovery without them; TestSharedDiscovery.
+	reasons := []string{"WantDiscovery", "WantLogin"}
 	certificate := optest.NewCertificate(t, nil)
 	full := func() Config {
 		return Config{
@@ -62,6 +64,9 @@ func TestConfigKey(t *testing.T) {
 					walk(prefix+field.Name+".", at, field.Type)
 					continue
 				}
+				if slices.Contains(reasons, field.Name) {
+					continue
+				}
 				changed := base()
 				change(t, reflect.ValueOf(&changed).Elem().FieldByIndex(at))
 				check(prefix+field.Name, &changed)
@@ -88,6 +93,54 @@ func TestConfigKey(t *testing.T) {
 	withoutKey.Certificates = []tls.Certificate{{Certificate: certificate.Certificate}}
 	if withKey.Key() != withoutKey.Key() {
 		t.Error("the private key of a certificate goes into the key")
+	}
+}
+
+// A handler with logins shares the provider of one without, wherever both discover; where only one does, they know different things.
+func TestSharedDiscovery(t *testing.T) {
+	t.Parallel()
+	wants := map[string]func(c *Config){
+		"discovery": func(c *Config) { c.WantDiscovery = true },
+		"login":     func(c *Config) { c.WantLogin = true },
+	}
+	tests := map[string]struct {
+		config    Config
+		discovers bool
+		shared    []string
+	}{
+		"issuer":     {Config{Issuer: "https://op.example"}, true, []string{"discovery", "login"}},
+		"document":   {Config{Discovery: "https://op.example/d", Endpoints: Endpoints{JWKSURI: "https://op.example/k"}}, true, []string{"discovery", "login"}},
+		"jwks_uri":   {Config{Issuer: "https://op.example", Endpoints: Endpoints{JWKSURI: "https://op.example/k"}}, false, nil},
+		"only token": {Config{Issuer: "https://op.example", Endpoints: Endpoints{JWKSURI: "https://op.example/k", Token: "https://op.example/t"}}, false, nil},
+		"only authorization": {
+			Config{Issuer: "https://op.example", Endpoints: Endpoints{JWKSURI: "https://op.example/k", Authorization: "https://op.example/a"}}, false, nil,
+		},
+		"all for a login": {
+			Config{Issuer: "https://op.example", Endpoints: Endpoints{
+				JWKSURI: "https://op.example/k", Token: "https://op.example/t", Authorization: "https://op.example/a",
+			}}, false, []string{"login"},
+		},
+		"all but keys": {
+			Config{Issuer: "https://op.example", Endpoints: Endpoints{Token: "https://op.example/t", Authorization: "https://op.example/a"}},
+			true,
+			[]string{"discovery", "login"},
+		},
+	}
+	for name, test := range tests {
+		if got := test.config.discovers(); got != test.discovers {
+			t.Errorf("%s: discovers = %t", name, got)
+		}
+		for want, edit := range wants {
+			changed := test.config
+			edit(&changed)
+			shared := slices.Contains(test.shared, want)
+			if got := changed.Key() == test.config.Key(); got != shared {
+				t.Errorf("%s, want %s: one key: %t", name, want, got)
+			}
+			if discovers := changed.discovers(); discovers != (test.discovers || !shared) {
+				t.Errorf("%s, want %s: discovers = %t", name, want, discovers)
+			}
+		}
 	}
 }
 

@@ -144,6 +144,13 @@ func TestWithoutDiscovery(t *testing.T) {
 		"jwks_uri and discovery": {func(op *optest.Provider, c *Config) {
 			c.Endpoints.JWKSURI, c.Discovery = op.Endpoint(optest.JWKS), op.Endpoint(optest.Discovery)
 		}, 1, 1},
+		"jwks_uri, login wanted": {func(op *optest.Provider, c *Config) {
+			c.Endpoints.JWKSURI, c.WantLogin = op.Endpoint(optest.JWKS), true
+		}, 1, 1},
+		"all for a login": {func(op *optest.Provider, c *Config) {
+			c.Endpoints = Endpoints{JWKSURI: op.Endpoint(optest.JWKS), Token: op.Endpoint(optest.Token), Authorization: op.Endpoint(optest.Authorize)}
+			c.WantLogin = true
+		}, 0, 1},
 		"static keys":         {func(_ *optest.Provider, c *Config) { c.StaticKeys = static }, 0, 0},
 		"static keys, wanted": {func(_ *optest.Provider, c *Config) { c.StaticKeys, c.WantDiscovery = static, true }, 1, 0},
 		"static keys and jwks_uri": {func(op *optest.Provider, c *Config) {

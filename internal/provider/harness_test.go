@@ -59,8 +59,10 @@ func settle(p *Provider) {
 	for {
 		p.mu.Lock()
 		done := p.all.done
-		if done == nil {
-			done = p.forced.done
+		for _, fetches := range []*forced{&p.forced, &p.login} {
+			if done == nil {
+				done = fetches.done
+			}
 		}
 		p.mu.Unlock()
 		if done == nil {
@@ -134,6 +136,8 @@ type memory struct {
 	discovery     http.HandlerFunc
 	jwks          http.HandlerFunc
 	introspection http.HandlerFunc
+	token         http.HandlerFunc
+	userinfo      http.HandlerFunc
 	hits          map[string][]time.Time
 }
 
@@ -147,6 +151,8 @@ func inBubble(t *testing.T, edit func(c *Config), test func(t *testing.T, p *Pro
 		op.discovery = answer(http.StatusOK, metadataOf(nil))
 		op.jwks = answer(http.StatusOK, string(optest.KeySet(optest.NewKey(t, "ES256", "e1"))))
 		op.introspection = answer(http.StatusOK, `{"active":true}`)
+		op.token = answer(http.StatusOK, `{"access_token":"at","token_type":"Bearer"}`)
+		op.userinfo = answer(http.StatusOK, `{"sub":"alice"}`)
 		server := &http.Server{Handler: op, ReadHeaderTimeout: time.Hour}
 		served := make(chan error)
 		go func() { served <- server.Serve(op) }()
@@ -209,6 +215,10 @@ func (op *memory) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		name, handler = "jwks", op.jwks
 	case "/introspect":
 		name, handler = "introspection", op.introspection
+	case "/token":
+		name, handler = "token", op.token
+	case "/userinfo":
+		name, handler = "userinfo", op.userinfo
 	}
 	op.hits[name] = append(op.hits[name], time.Now())
 	op.mu.Unlock()
@@ -256,7 +266,10 @@ func drip(w http.ResponseWriter, r *http.Request) {
 
 // metadataOf is the document of the provider in memory with some members changed.
 func metadataOf(changes map[string]any) string {
-	m := map[string]any{"issuer": memoryIssuer, "jwks_uri": memoryIssuer + "/jwks", "introspection_endpoint": memoryIssuer + "/introspect"}
+	m := map[string]any{
+		"issuer": memoryIssuer, "jwks_uri": memoryIssuer + "/jwks", "introspection_endpoint": memoryIssuer + "/introspect",
+		"token_endpoint": memoryIssuer + "/token", "userinfo_endpoint": memoryIssuer + "/userinfo",
+	}
 	for name, value := range changes {
 		if m[name] = value; value == nil {
 			delete(m, name)

@@ -49,12 +49,11 @@ func (i *Introspector) Introspect(ctx context.Context, token string, header http
 	if wait := i.pause(); wait > 0 {
 		return nil, "", fmt.Errorf("%w: resting for %s after repeated failures", ErrIntrospection, wait.Round(time.Millisecond))
 	}
-	select {
-	case p.calls <- struct{}{}:
-		defer func() { <-p.calls }()
-	default:
-		return nil, "", fmt.Errorf("%w: too many calls are under way", ErrIntrospection)
+	release, err := p.acquire()
+	if err != nil {
+		return nil, "", fmt.Errorf("%w: %w", ErrIntrospection, err)
 	}
+	defer release()
 	answer, text, err = i.call(ctx, metadata, token, header)
 	if ctx.Err() == nil { // an impatient caller says nothing of the provider
 		i.record(err)
@@ -69,7 +68,7 @@ func (i *Introspector) call(ctx context.Context, metadata *Metadata, token strin
 	p := i.provider
 	c := call{
 		endpoint: "introspection",
-		url:      metadata.Introspection,
+		url:      metadata.endpointsFor(i.client).Introspection,
 		form:     url.Values{"token": {token}, "token_type_hint": {"access_token"}},
 		header:   header.Clone(),
 	}

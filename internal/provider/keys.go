@@ -25,8 +25,9 @@ func (p *Provider) fetchKeys(ctx context.Context) error {
 		return fmt.Errorf("%w: %w", ErrKeys, err)
 	}
 	digest := sha256.Sum256(body)
-	keys := p.state.Load().keys
-	if digest != p.state.Load().keysDigest {
+	known := p.state.Load() // once, as another fetch may replace it at any moment
+	keys := known.keys
+	if digest != known.keysDigest {
 		var skipped []jose.SkippedKey
 		keys, skipped, err = jose.ParseKeySet(body)
 		p.warnOfSkipped(digest, skipped)

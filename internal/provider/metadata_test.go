@@ -40,7 +40,7 @@ func TestDiscovery(t *testing.T) {
 			}
 			want := Endpoints{
 				Authorization: strings.TrimSuffix(op.Issuer(), "/") + "/authorize", Token: op.Endpoint(optest.Token),
-				JWKSURI: op.Endpoint(optest.JWKS), Introspection: op.Endpoint(optest.Introspection),
+				JWKSURI: op.Endpoint(optest.JWKS), Introspection: op.Endpoint(optest.Introspection), Userinfo: op.Endpoint(optest.Userinfo),
 			}
 			if metadata.Issuer != op.Issuer() || metadata.Endpoints != want {
 				t.Errorf("metadata = %+v", metadata)
@@ -161,6 +161,9 @@ func TestIssuerMismatch(t *testing.T) {
 				want := ErrIssuerMismatch
 				if strings.Contains(name, "two") || strings.Contains(name, "duplicate") {
 					want = ErrDiscovery
+				}
+				if hint := strings.Contains(err.Error(), "differ only in the slash"); hint != (name == "trailing slash") {
+					t.Errorf("the hint at the slash: %v", err)
 				}
 				if !errors.Is(err, want) || keys != nil || p.KnownMetadata() != nil {
 					t.Errorf("Keys = %v, %v, metadata %v", keys, err, p.KnownMetadata())

@@ -1,5 +1,5 @@
-// Package provider is everything that talks to the identity provider: its metadata, its keys, token introspection, the client's
-// authentication there, and the one HTTP client that carries it all.
+// Package provider is everything that talks to the identity provider: its metadata, its keys, token introspection, the exchange of
+// authorization codes, userinfo, the client's authentication there, and the one HTTP client that carries it all.
 //
 // A [Provider] is shared by every handler that talks to the same provider in the same way, and outlives configuration reloads. It
 // fetches nothing until it is asked to or warmed up, keeps what it has while the provider is down, and recovers by itself.
@@ -24,6 +24,10 @@ var (
 	ErrIssuerMismatch = errors.New("the metadata is of another issuer")
 	ErrKeys           = errors.New("no keys")
 	ErrIntrospection  = errors.New("introspection failed")
+	ErrToken          = errors.New("the token request failed")
+	ErrUserinfo       = errors.New("the userinfo request failed")
+	// ErrBusy is wrapped with one of the others when nothing was sent, because too many calls are under way.
+	ErrBusy = errors.New("too many calls are under way")
 )
 
 const (
@@ -31,6 +35,8 @@ const (
 	metadataLifetime = time.Hour
 	// forcedInterval is the least time between two fetches of the keys that tokens with unknown keys have caused.
 	forcedInterval = 30 * time.Second
+	// loginInterval is the same for ID tokens, which no stranger can make up.
+	loginInterval = 5 * time.Second
 	// Bounds of the pause after a failed fetch; it doubles from one to the other.
 	minPause = 500 * time.Millisecond
 	maxPause = 15 * time.Second
@@ -67,17 +73,24 @@ type Provider struct {
 	closed    bool
 	changed   chan struct{} // closed when the state is replaced
 	all       flight        // metadata and keys
-	forced    flight        // keys, because of an unknown one
+	forced    forced        // keys, because of an unknown one in a token from anywhere
+	login     forced        // keys, because of an unknown one in an ID token
 	timer     *time.Timer   // of the next scheduled fetch
 	failures  int
 	retryAt   time.Time // no fetch that a request caused starts before this
 	lastError error
 	lastFetch time.Time
-	forcedAt  time.Time
 	down      bool
 	warnedOf  [sha256.Size]byte // digest of the key set whose unusable keys were reported
 
 	keyFetches atomic.Uint64 // numbers the fetches of keys in the order of their beginnings
+}
+
+// forced are the fetches of the keys that unknown keys have caused: one at a time, and so often.
+type forced struct {
+	flight
+	interval time.Duration
+	at       time.Time // when the last one began
 }
 
 // state is what is known of the provider, replaced as a whole.
@@ -103,6 +116,8 @@ func New(config Config) *Provider {
 		client: newClient(config),
 		now:    time.Now,
 		calls:  make(chan struct{}, maxConcurrentCalls),
+		forced: forced{interval: forcedInterval},
+		login:  forced{interval: loginInterval},
 	}
 	p.changed = make(chan struct{})
 	p.background, p.cancel = context.WithCancel(context.Background())
@@ -198,6 +213,16 @@ func (p *Provider) KnownKeys() *jose.KeySet { return p.state.Load().keys }
 // provider; callers share one fetch. It returns the keys there are afterwards, which are the old ones when the fetch failed or was
 // not allowed.
 func (p *Provider) RenewKeys(ctx context.Context, known *jose.KeySet) *jose.KeySet {
+	return p.renewKeys(ctx, known, &p.forced)
+}
+
+// RenewKeysForLogin is RenewKeys for an ID token that came from the token endpoint, at most every 5 seconds: who sends bearer tokens
+// of unknown keys must not keep others from logging in after the provider has changed its keys.
+func (p *Provider) RenewKeysForLogin(ctx context.Context, known *jose.KeySet) *jose.KeySet {
+	return p.renewKeys(ctx, known, &p.login)
+}
+
+func (p *Provider) renewKeys(ctx context.Context, known *jose.KeySet, fetches *forced) *jose.KeySet {
 	if p.config.StaticKeys != nil {
 		return known
 	}
@@ -206,12 +231,12 @@ func (p *Provider) RenewKeys(ctx context.Context, known *jose.KeySet) *jose.KeyS
 	}
 	p.mu.Lock()
 	now := p.now()
-	if p.forced.done == nil && (p.forcedAt.IsZero() || now.Sub(p.forcedAt) >= forcedInterval) {
+	if fetches.done == nil && (fetches.at.IsZero() || now.Sub(fetches.at) >= fetches.interval) {
 		// counted before the fetch, so that a slow or failing provider is not asked more often
-		p.forcedAt = now
-		p.start(&p.forced, p.fetchForced)
+		fetches.at = now
+		p.start(&fetches.flight, p.fetchForced)
 	}
-	done := p.forced.done
+	done := fetches.done
 	p.mu.Unlock()
 	if done != nil {
 		select {

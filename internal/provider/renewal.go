@@ -87,7 +87,7 @@ func (p *Provider) fetchAll(ctx context.Context) error {
 	if s := p.state.Load(); s.metadata != nil && p.wantsKeys(s) && !p.now().Before(s.keysUntil) {
 		p.mu.Lock()
 		if p.down && s.keys != nil {
-			p.forcedAt = p.now() // a retry counts like one that a token has caused
+			p.forced.at = p.now() // a retry counts like one that a token has caused
 		}
 		p.mu.Unlock()
 		err = errors.Join(err, p.fetchKeys(ctx))

@@ -1,0 +1,227 @@
+package provider
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/caddy-openid-connect/caddy-openid-connect/internal/jose"
+)
+
+// Tokens is the answer of the token endpoint (RFC 6749 section 5.1, OpenID Connect Core section 3.1.3.3). Nothing in it is verified.
+type Tokens struct {
+	AccessToken  string
+	TokenType    string
+	RefreshToken string // empty: none
+	IDToken      string // empty: none; whether there must be one is for the caller to say
+	Scope        string // empty: not stated, and so as requested
+	// ExpiresIn is how long the access token lives; 0 where the answer does not say, or says nonsense.
+	ExpiresIn time.Duration
+}
+
+// CodeGrant is an authorization code and what belongs to it.
+type CodeGrant struct {
+	Code        string
+	RedirectURI string // the very one of the authorization request
+	Verifier    string // of PKCE (RFC 7636); empty: none
+	// Params are further parameters; those of the protocol itself cannot be set here.
+	Params url.Values
+}
+
+// maxExpiresIn is the longest lifetime of an access token that is believed.
+const maxExpiresIn = 10 * 365 * 24 * time.Hour
+
+// tokenParameters belong to the protocol or to the client's authentication, whichever method that uses.
+var tokenParameters = []string{
+	"grant_type", "code", "redirect_uri", "code_verifier", "client_id", "client_secret", "client_assertion", "client_assertion_type",
+}
+
+// Exchange redeems an authorization code. It sends one request, whatever happens: a provider that sees a code twice may revoke what
+// it gave for it (RFC 6749 section 4.1.2). Errors wrap ErrToken, with an [*OAuthError] where the provider gives its reason, or are
+// what stopped discovery.
+func (p *Provider) Exchange(ctx context.Context, client *ClientAuthentication, grant CodeGrant) (*Tokens, error) {
+	form := maps.Clone(grant.Params)
+	if form == nil {
+		form = make(url.Values)
+	}
+	for _, name := range tokenParameters {
+		form.Del(name)
+	}
+	form.Set("grant_type", "authorization_code")
+	form.Set("code", grant.Code)
+	form.Set("redirect_uri", grant.RedirectURI)
+	if grant.Verifier != "" {
+		form.Set("code_verifier", grant.Verifier)
+	}
+	return p.requestTokens(ctx, client, form)
+}
+
+// requestTokens makes one token request.
+func (p *Provider) requestTokens(ctx context.Context, client *ClientAuthentication, form url.Values) (*Tokens, error) {
+	metadata, err := p.Metadata(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c := call{endpoint: "token", url: metadata.endpointsFor(client).Token, form: form, header: make(http.Header), once: true}
+	if c.url == "" {
+		return nil, fmt.Errorf("%w: the metadata names no token_endpoint", ErrToken)
+	}
+	release, err := p.acquire()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrToken, err)
+	}
+	defer release()
+	if err := client.apply(&c, metadata, p.now()); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrToken, err)
+	}
+	status, header, body, err := p.do(ctx, c)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrToken, err)
+	}
+	tokens, err := parseTokens(status, header, body, p.now())
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrToken, err)
+	}
+	return tokens, nil
+}
+
+// parseTokens reads an answer of the token endpoint. Its errors never quote the answer.
+func parseTokens(status int, header http.Header, body []byte, now time.Time) (*Tokens, error) {
+	document, err := jose.ParseObject(string(body))
+	if err == nil {
+		if refusal := oauthErrorOf(status, document); refusal != nil {
+			return nil, refusal
+		}
+	}
+	switch {
+	case status != http.StatusOK:
+		return nil, statusError("token", status, header, body, now)
+	case isHTML(header):
+		return nil, errors.New("the answer is an HTML page")
+	case err != nil:
+		return nil, errors.New("the answer is not a JSON object without duplicate members")
+	}
+	if list, ok := document["scope"].([]any); ok {
+		document["scope"] = joined(list)
+	}
+	tokens := &Tokens{ExpiresIn: expiresIn(document["expires_in"])}
+	for _, member := range []struct {
+		name     string
+		target   *string
+		required bool
+	}{
+		{"access_token", &tokens.AccessToken, true},
+		{"token_type", &tokens.TokenType, true},
+		{"refresh_token", &tokens.RefreshToken, false},
+		{"id_token", &tokens.IDToken, false},
+		{"scope", &tokens.Scope, false},
+	} {
+		text, ok := document[member.name].(string)
+		switch {
+		case !ok && document[member.name] != nil:
+			return nil, fmt.Errorf("%s is not a string", member.name)
+		case text == "" && member.required:
+			return nil, fmt.Errorf("the answer has no %s", member.name)
+		case len(text) > jose.MaxProviderToken:
+			return nil, fmt.Errorf("%s is larger than %d bytes", member.name, jose.MaxProviderToken)
+		case !isVisible(text):
+			return nil, fmt.Errorf("%s has characters that it must not have", member.name)
+		}
+		*member.target = text
+	}
+	if !strings.EqualFold(tokens.TokenType, "Bearer") {
+		// a token of another type means nothing without a proof that we do not have (RFC 6749 section 7.1)
+		return nil, errors.New("token_type is not Bearer")
+	}
+	return tokens, nil
+}
+
+// joined makes one string of a list of scopes, as some providers send them; another list stays one.
+func joined(list []any) any {
+	scopes := make([]string, len(list))
+	for i, value := range list {
+		scope, ok := value.(string)
+		if !ok {
+			return list
+		}
+		scopes[i] = scope
+	}
+	return strings.Join(scopes, " ")
+}
+
+// isVisible reports whether text holds visible ASCII characters and spaces alone, as all of these values do (RFC 6749 appendix A).
+func isVisible(text string) bool {
+	for i := range len(text) {
+		if text[i] < ' ' || text[i] > '~' {
+			return false
+		}
+	}
+	return true
+}
+
+// expiresIn reads a lifetime in seconds, also from a string, as some providers write it; what makes no sense is not known.
+func expiresIn(value any) time.Duration {
+	var number string
+	switch value := value.(type) {
+	case json.Number:
+		number = value.String()
+	case string:
+		if strings.Trim(value, "0123456789") != "" {
+			return 0
+		}
+		number = value
+	}
+	seconds, err := strconv.ParseFloat(number, 64)
+	if err != nil || seconds <= 0 || seconds > maxExpiresIn.Seconds() {
+		return 0
+	}
+	return time.Duration(seconds * float64(time.Second))
+}
+
+// OAuthError is an error answer of the token endpoint (RFC 6749 section 5.2).
+type OAuthError struct {
+	Status      int
+	Code        string
+	Description string // the provider's text, which may hold anything: for nobody's eyes
+}
+
+// Error shows the code only where it looks like one, and the description never: either could hold what the request has brought.
+func (e *OAuthError) Error() string {
+	if !isErrorCode(e.Code) {
+		return fmt.Sprintf("the token endpoint answered with status %d and an error", e.Status)
+	}
+	return fmt.Sprintf("the token endpoint answered with status %d and error %s", e.Status, e.Code)
+}
+
+// Refused reports whether the provider refused this grant itself, rather than failing or refusing our client.
+func (e *OAuthError) Refused() bool {
+	return e.Status < http.StatusInternalServerError && e.Status != http.StatusTooManyRequests && e.Code == "invalid_grant"
+}
+
+// oauthErrorOf returns the error that an answer tells of, which some providers send with status 200; nil if it tells of none.
+func oauthErrorOf(status int, document map[string]any) *OAuthError {
+	if document["error"] == nil || document["error"] == "" {
+		return nil
+	}
+	code, _ := document["error"].(string)
+	description, _ := document["error_description"].(string)
+	return &OAuthError{Status: status, Code: code, Description: description}
+}
+
+func isErrorCode(code string) bool {
+	for i := range len(code) {
+		switch c := code[i]; {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '_', c == '.', c == '-':
+		default:
+			return false
+		}
+	}
+	return code != "" && len(code) <= 64
+}
