@@ -28,11 +28,11 @@ run: ## Run Caddy with example.Caddyfile
 	go run ./cmd/caddy run --config example.Caddyfile
 
 .PHONY: demo
-demo: ## Start a provider, an upstream and Caddy on 127.0.0.1, and print what to try
+demo: ## Start a provider, an upstream and Caddy on 127.0.0.1, and print what to open and try
 	cd demo && go run .
 
 .PHONY: demo-check
-demo-check: ## The demo without a person: fail if an answer is not the one it promises
+demo-check: ## The demo without a person, logins and all: fail if an answer is not the one it promises
 	cd demo && go run . -check
 
 # Test
@@ -49,7 +49,7 @@ e2e: ## Test against real providers; needs Node.js and npm too
 
 .PHONY: golden
 golden: ## Write the golden files anew; read the difference before you commit it
-	go test . -run '^TestAdapt$$' -update
+	go test . -run '^(TestAdapt|TestPages)$$' -update
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for FUZZTIME (60s)

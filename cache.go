@@ -20,73 +20,90 @@ func digestToken(raw string) tokenDigest {
 	return sha256.Sum256(buffer[:copy(buffer[:], raw)])
 }
 
-// tokenCache keeps what is known of tokens. It is bounded, gives nothing back after its time, and holds facts about a token, never a
-// decision for a site: every handler judges the facts by its own policy. One of capacity zero keeps nothing.
-type tokenCache struct {
+// tokenCache keeps what is known of tokens. It holds facts about a token, never a decision for a site: every handler judges the facts
+// by its own policy.
+type tokenCache = boundedCache[tokenDigest, *verifiedToken]
+
+func newTokenCache(capacity int) *tokenCache {
+	return newBoundedCache[tokenDigest, *verifiedToken](capacity, func(digest *tokenDigest) int { return int(digest[0]) })
+}
+
+// cached is what a [boundedCache] can keep.
+type cached interface {
+	comparable
+	// until is the end of its time in the cache.
+	until() time.Time
+}
+
+// boundedCache is a cache of so many entries that gives nothing back after its time. One of capacity zero keeps nothing.
+type boundedCache[K comparable, V cached] struct {
 	capacity int64
 	count    atomic.Int64
-	shards   [cacheShards]cacheShard
+	spread   func(*K) int // over the shards
+	shards   [cacheShards]cacheShard[K, V]
 }
 
 const cacheShards = 32
 
 // cacheShard is a part of the cache with a lock of its own. It evicts by second chance: a ring of entries, passed over once when
-// they were used since the hand last came by. The bound is that of the whole cache, as digests do not fill shards evenly.
-type cacheShard struct {
+// they were used since the hand last came by. The bound is that of the whole cache, as keys do not fill shards evenly.
+type cacheShard[K comparable, V cached] struct {
 	mu      sync.RWMutex
-	entries map[tokenDigest]*cacheEntry
-	ring    []*cacheEntry
+	entries map[K]*cacheEntry[K, V]
+	ring    []*cacheEntry[K, V]
 	hand    int
 }
 
-type cacheEntry struct {
-	digest tokenDigest
-	token  *verifiedToken
-	index  int // in the ring
-	used   atomic.Bool
+type cacheEntry[K comparable, V cached] struct {
+	key   K
+	value V
+	index int // in the ring
+	used  atomic.Bool
 }
 
-func newTokenCache(capacity int) *tokenCache {
-	return &tokenCache{capacity: int64(capacity)}
+func newBoundedCache[K comparable, V cached](capacity int, spread func(*K) int) *boundedCache[K, V] {
+	return &boundedCache[K, V]{capacity: int64(capacity), spread: spread}
 }
 
-// get returns the token unless it is unknown or its time in the cache is over.
-func (c *tokenCache) get(digest tokenDigest, now time.Time) *verifiedToken {
-	s := &c.shards[digest[0]%cacheShards]
+func (c *boundedCache[K, V]) shardOf(key *K) int { return c.spread(key) % cacheShards }
+
+// get returns the value, or none when it is unknown or its time in the cache is over.
+func (c *boundedCache[K, V]) get(key K, now time.Time) V {
+	var value, none V
+	s := &c.shards[c.shardOf(&key)]
 	s.mu.RLock()
-	entry := s.entries[digest]
-	var token *verifiedToken
+	entry := s.entries[key]
 	if entry != nil {
-		token = entry.token
+		value = entry.value
 	}
 	s.mu.RUnlock()
-	if token == nil || !now.Before(token.cachedUntil) {
-		return nil
+	if value == none || !now.Before(value.until()) {
+		return none
 	}
 	if !entry.used.Load() {
 		entry.used.Store(true)
 	}
-	return token
+	return value
 }
 
-// put adds or replaces a token.
-func (c *tokenCache) put(digest tokenDigest, token *verifiedToken) {
+// put adds or replaces a value.
+func (c *boundedCache[K, V]) put(key K, value V) {
 	if c.capacity == 0 {
 		return
 	}
-	own := int(digest[0] % cacheShards)
+	own := c.shardOf(&key)
 	s := &c.shards[own]
 	s.mu.Lock()
-	if entry := s.entries[digest]; entry != nil {
-		entry.token = token
+	if entry := s.entries[key]; entry != nil {
+		entry.value = value
 		s.mu.Unlock()
 		return
 	}
 	if s.entries == nil {
-		s.entries = make(map[tokenDigest]*cacheEntry)
+		s.entries = make(map[K]*cacheEntry[K, V])
 	}
-	entry := &cacheEntry{digest: digest, token: token, index: len(s.ring)}
-	s.entries[digest] = entry
+	entry := &cacheEntry[K, V]{key: key, value: value, index: len(s.ring)}
+	s.entries[key] = entry
 	s.ring = append(s.ring, entry)
 	over := c.count.Add(1) > c.capacity
 	s.mu.Unlock()
@@ -101,23 +118,23 @@ func (c *tokenCache) put(digest tokenDigest, token *verifiedToken) {
 	}
 }
 
-// remove drops a token.
-func (c *tokenCache) remove(digest tokenDigest) {
-	s := &c.shards[digest[0]%cacheShards]
+// remove drops a value.
+func (c *boundedCache[K, V]) remove(key K) {
+	s := &c.shards[c.shardOf(&key)]
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if entry := s.entries[digest]; entry != nil {
+	if entry := s.entries[key]; entry != nil {
 		s.drop(entry)
 		c.count.Add(-1)
 	}
 }
 
 // evict drops one entry, but not the newest, and reports whether there was one. It ends: no entry is passed over twice.
-func (s *cacheShard) evict(newest *cacheEntry, now time.Time) bool {
+func (s *cacheShard[K, V]) evict(newest *cacheEntry[K, V], now time.Time) bool {
 	for range 2 * len(s.ring) {
 		s.hand = (s.hand + 1) % len(s.ring)
 		entry := s.ring[s.hand]
-		if entry == newest || entry.used.Swap(false) && now.Before(entry.token.cachedUntil) {
+		if entry == newest || entry.used.Swap(false) && now.Before(entry.value.until()) {
 			continue
 		}
 		s.drop(entry)
@@ -127,8 +144,8 @@ func (s *cacheShard) evict(newest *cacheEntry, now time.Time) bool {
 }
 
 // drop takes an entry out; the last of the ring takes its place.
-func (s *cacheShard) drop(entry *cacheEntry) {
-	delete(s.entries, entry.digest)
+func (s *cacheShard[K, V]) drop(entry *cacheEntry[K, V]) {
+	delete(s.entries, entry.key)
 	last := len(s.ring) - 1
 	s.ring[entry.index] = s.ring[last]
 	s.ring[entry.index].index = entry.index

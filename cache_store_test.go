@@ -133,4 +133,4 @@ func TestTokenCacheUnderConcurrency(t *testing.T) {
 }
 
 // size is the number of tokens kept, those included that are out of time and that nobody has asked for since.
-func (c *tokenCache) size() int { return int(c.count.Load()) }
+func (c *boundedCache[K, V]) size() int { return int(c.count.Load()) }

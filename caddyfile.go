@@ -59,10 +59,50 @@ func init() {
 //		client_jwt_assertion_alg              <algorithm>
 //		client_jwt_assertion_expires_in       <duration>
 //		client_jwt_assertion_audience         <audience>
+//		client_assertion_file                 <file>
+//
+//		# logins
 //		scope                                 <scopes...>
+//		redirect_uri                          <path or url>
+//		path_prefix                           <path>
+//		use_pkce                              [<on|off>]
+//		use_nonce                             [<on|off>]
+//		authorization_params                  <name> <values...>
+//		token_params                          <name> <values...>
+//		prompt                                <prompts...>
+//		max_age                               <duration or seconds>
+//		acr_values                            <classes...>
+//		resource                              <uris...>
+//		display                               page|popup|touch|wap
+//		ui_locales                            <languages...>
+//		response_mode                         query|form_post
+//		id_token_signed_response_alg          <algorithms...>
+//		trusted_audiences                     <audiences...>
+//		userinfo                              auto|on|off
+//		error_template                        <file>
+//
+//		# sessions
+//		session {
+//			secret             <secrets...>
+//			storage            cookie|caddy
+//			cookie_name        <name>
+//			cookie_domain      <domain>
+//			cookie_path        <path>
+//			cookie_same_site   lax|strict|none
+//			cookie_secure      auto|on|off
+//			cookie_http_only   [<on|off>]
+//			cookie_partitioned [<on|off>]
+//			cookie_persistent  [<on|off>]
+//			idling_timeout     <duration>
+//			reissue_interval   <duration>
+//			absolute_timeout   <duration>
+//			max_cookie_bytes   <bytes>
+//		}
+//		session_contents                      access_token|id_token|enc_id_token|user...
 //
 //		# bearer tokens
 //		bearer_only                           [<on|off>]
+//		ignore_bearer                         [<on|off>]
 //		bearer_token_from                     header|cookie|query <name>
 //		realm                                 <text>
 //		audience                              <audiences...>|any
@@ -88,7 +128,7 @@ func init() {
 //		}
 //
 //		# who may enter
-//		unauth_action                         deny|pass [<matcher>]
+//		unauth_action                         auth|deny|pass [<matcher>]
 //		allow_preflight                       [<on|off>]
 //		required_claim                        <claim path> [<values...>]
 //		denied_claim                          <claim path> <values...>
@@ -107,8 +147,8 @@ func init() {
 //		strip_authorization                   [<on|off>]
 //	}
 //
-// Lists may be repeated to append to them, and so may bearer_token_from, unauth_action with a matcher, required_claim, denied_claim,
-// claim_header and claim_placeholder; everything else stands once.
+// Lists may be repeated to append to them, and so may authorization_params, token_params, bearer_token_from, unauth_action with a
+// matcher, required_claim, denied_claim, claim_header and claim_placeholder; everything else stands once.
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the directive's name
 	return h.unmarshal(d, func() (caddy.ModuleMap, bool, error) {
@@ -127,7 +167,7 @@ type parser struct {
 	*caddyfile.Dispenser
 	handler *Handler
 	matcher func() (caddy.ModuleMap, bool, error)
-	seen    map[string]caddyfile.Token // where each setting stands, the last one
+	seen    map[string]caddyfile.Token // where each setting stands, the last one; those of a block with its name and a dot in front
 }
 
 func (h *Handler) unmarshal(d *caddyfile.Dispenser, matcher func() (caddy.ModuleMap, bool, error)) error {
@@ -160,7 +200,7 @@ func (p *parser) tokenOf(err error, standard caddyfile.Token) caddyfile.Token {
 		return standard
 	}
 	field, _, _ := strings.Cut(named.field, ".")
-	for _, name := range []string{field, strings.TrimSuffix(field, "s")} { // required_claims is written required_claim
+	for _, name := range []string{named.field, field, strings.TrimSuffix(field, "s")} { // required_claims is written required_claim
 		if token, ok := p.seen[name]; ok {
 			return token
 		}
@@ -199,8 +239,29 @@ var subdirectives = map[string]func(*parser) error{
 	"client_jwt_assertion_alg":           text(func(h *Handler) *string { return &h.ClientJWTAssertionAlg }),
 	"client_jwt_assertion_expires_in":    duration(func(h *Handler) **Duration { return &h.ClientJWTAssertionExpiresIn }),
 	"client_jwt_assertion_audience":      text(func(h *Handler) *string { return &h.ClientJWTAssertionAudience }),
-	"scope":                              (*parser).scope,
+	"client_assertion_file":              text(func(h *Handler) *string { return &h.ClientAssertionFile }),
+	"scope":                              words(func(h *Handler) *string { return &h.Scope }),
+	"redirect_uri":                       text(func(h *Handler) *string { return &h.RedirectURI }),
+	"path_prefix":                        text(func(h *Handler) *string { return &h.PathPrefix }),
+	"use_pkce":                           optionalFlag(func(h *Handler) **bool { return &h.UsePKCE }),
+	"use_nonce":                          optionalFlag(func(h *Handler) **bool { return &h.UseNonce }),
+	"authorization_params":               params(func(h *Handler) *map[string]StringList { return &h.AuthorizationParams }),
+	"token_params":                       params(func(h *Handler) *map[string]StringList { return &h.TokenParams }),
+	"prompt":                             words(func(h *Handler) *string { return &h.Prompt }),
+	"max_age":                            (*parser).maxAge,
+	"acr_values":                         words(func(h *Handler) *string { return &h.ACRValues }),
+	"resource":                           list(func(h *Handler) *StringList { return &h.Resource }),
+	"display":                            choice(func(h *Handler) *string { return &h.Display }, displays),
+	"ui_locales":                         words(func(h *Handler) *string { return &h.UILocales }),
+	"response_mode":                      choice(func(h *Handler) *string { return &h.ResponseMode }, responseModes),
+	"id_token_signed_response_alg":       list(func(h *Handler) *StringList { return &h.IDTokenSignedResponseAlg }),
+	"trusted_audiences":                  list(func(h *Handler) *StringList { return &h.TrustedAudiences }),
+	"userinfo":                           choice(func(h *Handler) *string { return &h.Userinfo }, userinfoModes),
+	"error_template":                     text(func(h *Handler) *string { return &h.ErrorTemplate }),
+	"session":                            (*parser).session,
+	"session_contents":                   (*parser).sessionContents,
 	"bearer_only":                        flag(func(h *Handler) *bool { return &h.BearerOnly }),
+	"ignore_bearer":                      flag(func(h *Handler) *bool { return &h.IgnoreBearer }),
 	"bearer_token_from":                  (*parser).bearerTokenFrom,
 	"realm":                              text(func(h *Handler) *string { return &h.Realm }),
 	"audience":                           list(func(h *Handler) *StringList { return &h.Audience }),
@@ -213,7 +274,7 @@ var subdirectives = map[string]func(*parser) error{
 	"introspection_interval":             duration(func(h *Handler) **Duration { return &h.IntrospectionInterval }),
 	"introspection_expiry_claim":         text(func(h *Handler) *string { return &h.IntrospectionExpiryClaim }),
 	"introspection_addon_headers":        list(func(h *Handler) *StringList { return &h.IntrospectionAddonHeaders }),
-	"token_cache":                        (*parser).tokenCache,
+	"token_cache":                        number(func(h *Handler) **int { return &h.TokenCache }, "entries"),
 	"mtls_bound":                         choice(func(h *Handler) *string { return &h.MTLSBound }, bindings),
 	"dpop_bound":                         choice(func(h *Handler) *string { return &h.DPoPBound }, bindings),
 	"protected_resource":                 (*parser).protectedResource,
@@ -243,7 +304,8 @@ var subdirectives = map[string]func(*parser) error{
 var repeatable = []string{
 	"valid_issuers", "tenants", "scope", "audience", "required_scopes", "token_signing_alg_values_expected",
 	"introspection_addon_headers", "bearer_token_from", "unauth_action", "required_claim", "denied_claim", "claim_header",
-	"claim_placeholder",
+	"claim_placeholder", "authorization_params", "token_params", "prompt", "acr_values", "resource", "ui_locales",
+	"id_token_signed_response_alg", "trusted_audiences", "session_contents",
 }
 
 func (p *parser) subdirective(name string) error {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
@@ -54,6 +55,59 @@ func list(field func(*Handler) *StringList) func(*parser) error {
 			return p.Errf("%s has an empty value", name)
 		}
 		*field(p.handler) = append(*field(p.handler), values...)
+		return nil
+	}
+}
+
+// words reads one or more arguments and joins them by spaces.
+func words(field func(*Handler) *string) func(*parser) error {
+	return func(p *parser) error {
+		name := p.Val()
+		var values StringList
+		if err := list(func(*Handler) *StringList { return &values })(p); err != nil {
+			return err
+		}
+		joined := strings.TrimSpace(strings.Join(values, " "))
+		if joined == "" {
+			return p.Errf("%s has an empty value", name)
+		}
+		*field(p.handler) = strings.TrimSpace(*field(p.handler) + " " + joined)
+		return nil
+	}
+}
+
+// params reads the name of a parameter and its values, and appends these.
+func params(field func(*Handler) *map[string]StringList) func(*parser) error {
+	return func(p *parser) error {
+		setting := p.Val()
+		args := p.RemainingArgs()
+		if len(args) < 2 {
+			return p.Errf("%s needs the name of a parameter and its value", setting)
+		}
+		if slices.Contains(args, "") {
+			return p.Errf("%s has an empty value", setting)
+		}
+		all := field(p.handler)
+		if *all == nil {
+			*all = make(map[string]StringList)
+		}
+		(*all)[args[0]] = append((*all)[args[0]], args[1:]...)
+		return nil
+	}
+}
+
+// number reads a whole number that is not negative.
+func number(field func(*Handler) **int, of string) func(*parser) error {
+	return func(p *parser) error {
+		name := p.Val()
+		if !p.NextArg() {
+			return p.Errf("%s needs a number of %s", name, of)
+		}
+		value, err := strconv.Atoi(p.Val())
+		if err != nil || value < 0 {
+			return p.Errf("%s: %q is not a number of %s", name, p.Val(), of)
+		}
+		*field(p.handler) = &value
 		return nil
 	}
 }
@@ -122,6 +176,19 @@ func module(namespace, inlineKey string, field func(*Handler) *json.RawMessage) 
 	}
 }
 
+// maxAge reads a duration, or a number of seconds as OpenID Connect has it.
+func (p *parser) maxAge() error {
+	if p.NextArg() {
+		if seconds, err := strconv.ParseUint(p.Val(), 10, 31); err == nil {
+			age := Duration(time.Duration(seconds) * time.Second)
+			p.handler.MaxAge = &age
+			return nil
+		}
+		p.Prev()
+	}
+	return duration(func(h *Handler) **Duration { return &h.MaxAge })(p)
+}
+
 func claimRules(field func(*Handler) *[]ClaimRule, least int) func(*parser) error {
 	return func(p *parser) error {
 		name := p.Val()
@@ -156,15 +223,6 @@ func (p *parser) clientCertificate() error {
 	return nil
 }
 
-func (p *parser) scope() error {
-	scopes := p.RemainingArgs()
-	if len(scopes) == 0 {
-		return p.Err("scope needs at least one value")
-	}
-	p.handler.Scope = strings.TrimSpace(p.handler.Scope + " " + strings.Join(scopes, " "))
-	return nil
-}
-
 func (p *parser) bearerTokenFrom() error {
 	var source TokenSource
 	if !p.AllArgs(&source.In, &source.Name) {
@@ -175,18 +233,6 @@ func (p *parser) bearerTokenFrom() error {
 			didYouMean(source.In, tokenSources))
 	}
 	p.handler.BearerTokenFrom = append(p.handler.BearerTokenFrom, source)
-	return nil
-}
-
-func (p *parser) tokenCache() error {
-	if !p.NextArg() {
-		return p.Err("token_cache needs a number of entries")
-	}
-	entries, err := strconv.Atoi(p.Val())
-	if err != nil || entries < 0 {
-		return p.Errf("token_cache: %q is not a number of entries", p.Val())
-	}
-	p.handler.TokenCache = &entries
 	return nil
 }
 
@@ -217,41 +263,6 @@ func (p *parser) unauthAction() error {
 		return p.Errf("unauth_action: %q matches everything; leave it out to set the default", p.Val())
 	}
 	p.handler.UnauthRules = append(p.handler.UnauthRules, UnauthRule{MatchRaw: set, Action: action})
-	return nil
-}
-
-func (p *parser) protectedResource() error {
-	resource := new(ProtectedResource)
-	p.handler.ProtectedResource = resource
-	fields := map[string]func(*parser) error{
-		"resource":               text(func(*Handler) *string { return &resource.Resource }),
-		"scopes_supported":       list(func(*Handler) *StringList { return &resource.ScopesSupported }),
-		"resource_name":          text(func(*Handler) *string { return &resource.ResourceName }),
-		"resource_documentation": text(func(*Handler) *string { return &resource.ResourceDocumentation }),
-		"resource_policy_uri":    text(func(*Handler) *string { return &resource.ResourcePolicyURI }),
-		"resource_tos_uri":       text(func(*Handler) *string { return &resource.ResourceTosURI }),
-	}
-	if p.NextArg() {
-		return p.Errf("protected_resource: unexpected argument %q", p.Val())
-	}
-	seen := make(map[string]bool)
-	for nesting := p.Nesting(); p.NextBlock(nesting); {
-		name := p.Val()
-		read, ok := fields[name]
-		if !ok {
-			return p.Errf("protected_resource: unrecognized subdirective %q%s", name, didYouMean(name, keys(fields)))
-		}
-		if seen[name] && name != "scopes_supported" {
-			return p.Errf("protected_resource: %s is set twice", name)
-		}
-		seen[name] = true
-		if err := read(p); err != nil {
-			return err
-		}
-		if err := p.end(name); err != nil {
-			return err
-		}
-	}
 	return nil
 }
 

@@ -3,6 +3,7 @@ package openidconnect
 import (
 	"reflect"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -36,17 +37,26 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 		// matcher that always matches keeps ours out of both.
 		matcherSet = caddy.ModuleMap{"path": caddyconfig.JSON(caddyhttp.MatchPath{"*"}, nil)}
 	}
+	if err := checkSiblings(h, handler); err != nil {
+		return nil, err
+	}
 	values := h.NewRoute(matcherSet, handler)
-	if len(matcherSet) > 0 && handler.ProtectedResource != nil {
-		// The metadata must be found even where the matcher does not lead to it. The handler looks at the path itself once more.
-		var paths []string
-		for _, path := range handler.ProtectedResource.metadataPaths() {
-			paths = append(paths, regexp.QuoteMeta(path))
+	if len(matcherSet) > 0 {
+		// The handler's own endpoints must be found even where the matcher does not lead to them. The handler looks at the path itself once
+		// more.
+		own, err := handler.ownPaths()
+		if err != nil {
+			return nil, h.WrapErr(err)
 		}
-		wellKnown := caddy.ModuleMap{"vars_regexp": caddyconfig.JSON(map[string]any{
-			"{http.request.orig_uri}": map[string]string{"pattern": "^(?:" + strings.Join(paths, "|") + `)(?:\?|$)`},
-		}, nil)}
-		values = append(values, h.NewRoute(wellKnown, handler)...)
+		if len(own) > 0 {
+			for i, path := range own {
+				own[i] = regexp.QuoteMeta(path)
+			}
+			endpoints := caddy.ModuleMap{"vars_regexp": caddyconfig.JSON(map[string]any{
+				"{http.request.orig_uri}": map[string]string{"pattern": "^(?:" + strings.Join(own, "|") + `)(?:\?|$)`},
+			}, nil)}
+			values = append(values, h.NewRoute(endpoints, handler)...)
+		}
 	}
 	group, first, err := blockGroup(h, matcherSet)
 	switch {
@@ -91,4 +101,106 @@ func blockGroup(h httpcaddyfile.Helper, matcherSet caddy.ModuleMap) (name string
 	name = directive + "_" + strconv.Itoa(len(groups))
 	h.State[directive] = append(groups, group{block: h.BlockState, name: name, matchers: map[string]bool{matcher: true}})
 	return name, true, nil
+}
+
+// ownPaths are the paths that the handler answers itself, wherever it stands.
+func (h *Handler) ownPaths() ([]string, error) {
+	var paths []string
+	if h.ProtectedResource != nil {
+		paths = h.ProtectedResource.metadataPaths()
+	}
+	if h.BearerOnly {
+		return paths, nil
+	}
+	for _, setting := range []struct{ field, value string }{{"redirect_uri", h.RedirectURI}, {"path_prefix", h.PathPrefix}} {
+		if strings.Contains(setting.value, "{") {
+			return nil, fieldError(setting.field, "a directive with a matcher needs it without placeholders, to find its own endpoints")
+		}
+	}
+	return append(paths, h.endpointPaths()...), nil
+}
+
+// checkSiblings refuses what cannot live together on one host: two providers behind the same endpoints, and logins that share a session
+// but not the settings that it was made by. Only directives of one site block are known to share their hosts.
+func checkSiblings(h httpcaddyfile.Helper, handler *Handler) error {
+	type sibling struct {
+		handler *Handler
+		file    string
+		line    int
+	}
+	site := siteOf(h)
+	if handler.BearerOnly || site == "" {
+		return nil
+	}
+	token := h.Token()
+	key := directive + " logins of " + site
+	siblings, _ := h.State[key].([]sibling)
+	for _, other := range siblings {
+		if or(other.handler.PathPrefix, defaultPathPrefix) != or(handler.PathPrefix, defaultPathPrefix) &&
+			other.handler.callbackPath() != handler.callbackPath() {
+			continue
+		}
+		switch {
+		case other.handler.Issuer != handler.Issuer || other.handler.Discovery != handler.Discovery || other.handler.ClientID != handler.ClientID:
+			return h.Errf("another %s of this site (%s:%d) has its endpoints at the same place for another provider or client; give one of them "+
+				"another path_prefix", directive, other.file, other.line)
+		default:
+			if name := differentSetting(other.handler, handler); name != "" {
+				return h.Errf("%s differs from that of %s:%d, which shares the session; directives of one provider on one site need the same "+
+					"client, login and session settings, or another path_prefix", name, other.file, other.line)
+			}
+		}
+	}
+	h.State[key] = append(siblings, sibling{handler, token.File, token.Line})
+	return nil
+}
+
+// siteOf names the site block that a directive stands in, "" when that cannot be told. Caddy does not say it to directives, so it is
+// read from where the helper keeps it; should that change, the check above ends, and nothing else.
+func siteOf(h httpcaddyfile.Helper) string {
+	keys := reflect.ValueOf(h).FieldByName("parentBlock")
+	if keys.IsValid() && keys.Kind() == reflect.Struct {
+		keys = keys.FieldByName("Keys")
+	}
+	if !keys.IsValid() || keys.Kind() != reflect.Slice {
+		return ""
+	}
+	var b strings.Builder
+	for i := range keys.Len() {
+		for _, name := range []string{"File", "Line", "Text"} {
+			field := keys.Index(i).FieldByName(name)
+			switch {
+			case !field.IsValid():
+			case field.Kind() == reflect.String:
+				b.WriteString(field.String() + ";")
+			case field.CanInt():
+				b.WriteString(strconv.FormatInt(field.Int(), 10) + ";")
+			}
+		}
+	}
+	return b.String()
+}
+
+// differentSetting names a setting of the tables Client, Login and Session that two handlers do not share, "" when there is none.
+func differentSetting(a, b *Handler) string {
+	values := [2]reflect.Value{reflect.ValueOf(a).Elem(), reflect.ValueOf(b).Elem()}
+	for i := range values[0].NumField() {
+		name, _, _ := strings.Cut(values[0].Type().Field(i).Tag.Get("json"), ",")
+		if !slices.Contains(loginSettings, name) {
+			continue
+		}
+		if !reflect.DeepEqual(values[0].Field(i).Interface(), values[1].Field(i).Interface()) {
+			return name
+		}
+	}
+	return ""
+}
+
+// loginSettings are those by which a session is made.
+var loginSettings = []string{
+	"client_id", "client_secret", "token_endpoint_auth_method", "client_private_key", "client_rsa_private_key", "client_private_key_id",
+	"client_jwt_assertion_alg", "client_jwt_assertion_expires_in", "client_jwt_assertion_audience", "client_assertion_file",
+	"scope", "redirect_uri", "path_prefix", "use_pkce", "use_nonce", "authorization_params", "token_params", "prompt", "max_age", "acr_values",
+	"resource", "display", "ui_locales", "response_mode", "id_token_signed_response_alg", "trusted_audiences", "userinfo",
+	"session", "session_contents",
 }

@@ -1,11 +1,8 @@
 package openidconnect
 
 import (
-	"crypto/sha256"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"html/template"
 	"net/http"
 	"strconv"
 	"strings"
@@ -15,6 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-openid-connect/caddy-openid-connect/internal/jose"
+	"github.com/caddy-openid-connect/caddy-openid-connect/internal/session"
 )
 
 // Who writes the bodies of refusals.
@@ -23,42 +21,92 @@ const (
 	errorResponsesHandleErrors = "handle_errors"
 )
 
+// minRefresh is how often (seconds) a page may load itself again while the provider is away.
+const minRefresh = 3
+
 // maxDrainedBody is the size of a request body (bytes) up to which a refused client keeps its connection.
 const maxDrainedBody = 64 << 10
 
 // refuse answers a request that is not let through: the status and challenge of its reason, and a body for whoever asked, a page for
-// a browser and JSON for everybody else. With error_responses handle_errors it returns the error to the site instead.
+// a browser and JSON for everybody else. With error_responses handle_errors it returns the error to the site instead, but for the
+// module's own endpoints: Caddy logs the URI of an error, and theirs hold codes.
 func (rt *runtime) refuse(w http.ResponseWriter, r *http.Request, st *requestState, scheme string, refused *refusal) error {
 	a := refused.answer()
 	id := requestID(r)
-	rt.logRefusal(r, refused, id)
-	if scheme == "" {
-		rt.metrics.request(methodNone, resultOf(a.status))
-	} else {
-		rt.metrics.request(methodBearer, resultOf(a.status))
+	rt.logRefusal(r, st, refused, id)
+	method := methodBearer
+	switch {
+	case st.signedIn:
+		method = methodSession
+	case scheme == "":
+		method = methodNone
 	}
+	rt.metrics.request(method, resultOf(a.status))
 
 	header := w.Header()
 	header.Set("Cache-Control", "no-store")
-	if challenge := rt.challenge(r, scheme, refused); challenge != "" {
+	if challenge := rt.challenge(r, scheme, refused); challenge != "" && !st.signedIn {
 		header.Set("Www-Authenticate", challenge)
 	}
+	retryAfter := int(max(refused.retryAfter, time.Second).Round(time.Second) / time.Second)
 	if a.status == http.StatusServiceUnavailable {
-		seconds := int(max(refused.retryAfter, time.Second).Round(time.Second) / time.Second)
-		header.Set("Retry-After", strconv.Itoa(seconds))
+		header.Set("Retry-After", strconv.Itoa(retryAfter))
 	}
 	if r.ProtoMajor == 1 && (r.ContentLength < 0 || r.ContentLength > maxDrainedBody || r.Header.Get("Expect") != "") {
 		// nobody wants the body: without this the server would read on before it answers
 		header.Set("Connection", "close")
 	}
+	session.Write(header, st.visit.reply)
 	st.refused = &shownRefusal{code: a.code, reason: refused.reason, requestID: id}
-	if rt.errorResponses == errorResponsesHandleErrors {
+	if rt.errorResponses == errorResponsesHandleErrors && !st.ownEndpoint {
 		return caddyhttp.HandlerError{StatusCode: a.status, Err: errors.New(a.text), ID: id}
 	}
-	if isNavigation(r) {
-		return writePage(w, r, a, refused.reason, id)
+	if !isNavigation(r) && (rt.login == nil || navigationOf(r) == notNavigation) {
+		return rt.writeRefusal(w, r, a, refused.reason, id)
 	}
-	return writeJSON(w, r, a, refused.reason, id)
+	data := pageData{
+		Page: refused.page, Status: a.status, Text: a.text, Detail: refused.detail, Reason: string(refused.reason), RequestID: id,
+		Account: refused.account, Action: refused.action,
+	}
+	rt.completePage(r, st, &data, retryAfter)
+	return rt.pages.write(w, r, data)
+}
+
+// completePage chooses the page of a refusal, and the way out that it offers.
+func (rt *runtime) completePage(r *http.Request, st *requestState, data *pageData, retryAfter int) {
+	reads := r.Method == http.MethodGet || r.Method == http.MethodHead
+	switch {
+	case data.Page == pageFramed:
+		data.NewTab, data.Text = true, ""
+	case data.Page == pageSessionEnded, data.Page == pageLoop:
+		data.Text = ""
+	case data.Page != "":
+	case data.Status == http.StatusForbidden && st.signedIn:
+		data.Page = pageDenied
+	case data.Status == http.StatusServiceUnavailable:
+		data.Page = pageUnavailable
+		data.Refresh, data.RefreshAfter = reads && !st.ownEndpoint, max(retryAfter, minRefresh)
+	default:
+		data.Page = pageError
+		if data.Status == http.StatusUnauthorized {
+			data.Title, data.ActionText = "Sign-in is required", "Sign in"
+		}
+	}
+	if rt.login == nil || data.Action != "" || rt.unauth.action == unauthDeny && !st.signedIn && !st.ownEndpoint {
+		return
+	}
+	target := "/"
+	if reads && !st.ownEndpoint {
+		target = requestedURL(r)
+	}
+	switch {
+	case data.Page == pageDenied:
+		data.Action = rt.login.loginURL(target, promptSelectAccount)
+	case data.Page == pageUnavailable && reads:
+		data.Action = location(target, "")
+	default:
+		data.Action = rt.login.loginURL(target, "")
+	}
 }
 
 // challenge is the WWW-Authenticate header (RFC 6750 section 3), empty where none is due. It holds configured and fixed text only.
@@ -107,79 +155,21 @@ func requestID(r *http.Request) string {
 	return id
 }
 
-func writeJSON(w http.ResponseWriter, r *http.Request, a answer, reason Reason, requestID string) error {
-	body, err := json.Marshal(struct {
+// writeRefusal answers a program.
+func (rt *runtime) writeRefusal(w http.ResponseWriter, r *http.Request, a answer, reason Reason, requestID string) error {
+	body := struct {
 		Error       string `json:"error"`
 		Description string `json:"error_description"`
 		Reason      Reason `json:"reason"`
+		LoginURL    string `json:"login_url,omitempty"`
 		RequestID   string `json:"request_id"`
-	}{a.code, a.text, reason, requestID})
+	}{Error: a.code, Description: a.text, Reason: reason, RequestID: requestID}
+	if rt.login != nil {
+		body.LoginURL = rt.login.loginURL("", "")
+	}
+	text, err := json.Marshal(body)
 	if err != nil {
 		return caddyhttp.Error(http.StatusInternalServerError, err)
 	}
-	header := w.Header()
-	header.Set("Content-Type", "application/json")
-	header.Set("X-Content-Type-Options", "nosniff")
-	header.Set("Content-Length", strconv.Itoa(len(body)+1))
-	w.WriteHeader(a.status)
-	if r.Method != http.MethodHead {
-		w.Write(append(body, '\n')) //nolint:errcheck // the client has gone; there is nobody to tell
-	}
-	return nil
-}
-
-// pageStyle is the page's only style; the policy below names it by its hash, so nothing else is ever applied.
-const pageStyle = `:root{color-scheme:light dark}body{font:1rem/1.5 system-ui,sans-serif;margin:0 auto;max-width:36rem;padding:3rem 1rem}` +
-	`h1{font-size:1.5rem}code{overflow-wrap:anywhere}dl{opacity:.75}dt{font-weight:600}dd{margin:0 0 .5rem}`
-
-// contentSecurityPolicy allows the page its style and nothing else.
-var contentSecurityPolicy = func() string {
-	sum := sha256.Sum256([]byte(pageStyle))
-	return "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) +
-		"'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
-}()
-
-var page = template.Must(template.New("refusal").Parse(`<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="robots" content="noindex">
-<title>{{.Title}}</title>
-<style>` + pageStyle + `</style>
-</head>
-<body>
-<main>
-<h1>{{.Title}}</h1>
-<p>{{.Text}}</p>
-<dl>
-<dt>Reason</dt><dd><code>{{.Reason}}</code></dd>
-<dt>Request</dt><dd><code>{{.RequestID}}</code></dd>
-</dl>
-</main>
-</body>
-</html>
-`))
-
-func writePage(w http.ResponseWriter, r *http.Request, a answer, reason Reason, requestID string) error {
-	var body strings.Builder
-	err := page.Execute(&body, struct {
-		Title, Text string
-		Reason      Reason
-		RequestID   string
-	}{http.StatusText(a.status), a.text, reason, requestID})
-	if err != nil {
-		return caddyhttp.Error(http.StatusInternalServerError, err)
-	}
-	header := w.Header()
-	header.Set("Content-Type", "text/html; charset=utf-8")
-	header.Set("Content-Length", strconv.Itoa(body.Len()))
-	header.Set("Content-Security-Policy", contentSecurityPolicy)
-	header.Set("X-Content-Type-Options", "nosniff")
-	header.Set("Referrer-Policy", "no-referrer")
-	w.WriteHeader(a.status)
-	if r.Method != http.MethodHead {
-		w.Write([]byte(body.String())) //nolint:errcheck // the client has gone; there is nobody to tell
-	}
-	return nil
+	return writeBody(w, r, a.status, "application/json", append(text, '\n'))
 }

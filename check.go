@@ -15,10 +15,17 @@ import (
 var (
 	tokenTypes            = []string{tokenTypeAny, tokenTypeAccess}
 	introspectionModes    = []string{introspectionAuto, introspectionAlways, introspectionOff}
-	unauthActions         = []string{unauthDeny, unauthPass}
+	unauthActions         = []string{unauthAuth, unauthDeny, unauthPass}
 	errorResponses        = []string{errorResponsesBuiltin, errorResponsesHandleErrors}
 	bindings              = []string{boundAuto, boundRequired, boundOff}
 	tokenSources          = []string{inHeader, inCookie, inQuery}
+	responseModes         = []string{responseModeQuery, responseModeFormPost}
+	userinfoModes         = []string{userinfoAuto, userinfoOn, userinfoOff}
+	displays              = []string{"page", "popup", "touch", "wap"}
+	prompts               = []string{promptLogin, promptConsent, promptSelectAccount, promptCreate, promptNone}
+	storages              = []string{storageCookie, storageCaddy}
+	sameSites             = []string{sameSiteLax, sameSiteStrict, sameSiteNone}
+	cookieSecures         = []string{cookieSecureAuto, cookieSecureOn, cookieSecureOff}
 	clientAuthentications = []string{
 		provider.ClientSecretBasic, provider.ClientSecretPost, provider.ClientSecretJWT, provider.PrivateKeyJWT,
 		provider.TLSClientAuth, provider.SelfSignedTLSClientAuth, authNone,
@@ -42,8 +49,8 @@ const (
 // but the configuration, so it can run on a Caddyfile before anything is provisioned; values that still hold placeholders pass.
 func (h *Handler) check() error {
 	for _, check := range []func() error{
-		h.checkProvider, h.checkKeys, h.checkClient, h.checkLists, h.checkTokens, h.checkDurations, h.checkRules, h.checkHeaders,
-		h.checkResource,
+		h.checkProvider, h.checkLists, h.checkTokens, h.checkKeys, h.checkClient, h.checkDurations, h.checkRules, h.checkHeaders,
+		h.checkResource, h.checkLogin, h.checkParameters, h.checkEndpoints, h.checkSession, h.checkSessionContents,
 	} {
 		if err := check(); err != nil {
 			return err
@@ -67,6 +74,9 @@ func (h *Handler) checkLists() error {
 		{"required_scopes", h.RequiredScopes},
 		{"token_signing_alg_values_expected", h.TokenSigningAlgValuesExpected},
 		{"introspection_addon_headers", h.IntrospectionAddonHeaders},
+		{"id_token_signed_response_alg", h.IDTokenSignedResponseAlg},
+		{"trusted_audiences", h.TrustedAudiences},
+		{"resource", h.Resource},
 	} {
 		if list.values != nil && len(list.values) == 0 {
 			return fieldError(list.field, "the list is empty; leave it out or name a value")
@@ -108,10 +118,14 @@ func isScopeToken(text string) bool {
 
 func (h *Handler) checkTokens() error {
 	switch {
-	case !h.BearerOnly:
-		return fieldError("bearer_only", "required: this version validates bearer tokens and does not log in browsers")
+	case h.ClientID == "" && !h.BearerOnly:
+		return fieldError("client_id", "required to log in; a handler that only takes bearer tokens says bearer_only")
 	case h.ClientID == "" && len(h.Audience) == 0:
 		return fieldError("audience", "required unless client_id is set: without it a token made for another service would be accepted")
+	case h.IgnoreBearer && h.BearerOnly:
+		return fieldError("ignore_bearer", "contradicts bearer_only: nobody could enter")
+	case h.IgnoreBearer && len(h.BearerTokenFrom) > 0:
+		return fieldError("ignore_bearer", "contradicts bearer_token_from")
 	case slices.Contains(h.Audience, audienceAny) && len(h.Audience) > 1:
 		return fieldError("audience", `"any" switches the check off and cannot stand beside other values`)
 	case h.JWTVerificationCacheIgnore && h.TokenCache != nil && *h.TokenCache != 0:
@@ -133,6 +147,9 @@ func (h *Handler) checkTokens() error {
 		{"error_responses", h.ErrorResponses, errorResponses},
 		{"mtls_bound", h.MTLSBound, bindings},
 		{"dpop_bound", h.DPoPBound, bindings},
+		{"response_mode", h.ResponseMode, responseModes},
+		{"userinfo", h.Userinfo, userinfoModes},
+		{"display", h.Display, displays},
 	} {
 		if err := h.oneOf(choice.field, choice.value, choice.valid); err != nil {
 			return err
@@ -178,6 +195,7 @@ func (h *Handler) checkDurations() error {
 		{"clock_skew", h.ClockSkew, 0, maxClockSkew},
 		{"iat_slack", h.IatSlack, 0, maxClockSkew},
 		{"introspection_interval", h.IntrospectionInterval, 0, 24 * time.Hour},
+		{"max_age", h.MaxAge, 0, maxSessionLifetime},
 	} {
 		if value := span.value.or(span.least); value < span.least || value > span.most {
 			return fieldError(span.field, "%s is not between %s and %s", value, span.least, span.most)

@@ -55,125 +55,50 @@ func (h *Handler) checkKeys() error {
 	if (h.PublicKey != "" || h.JWKS != "") && h.Issuer == "" {
 		return fieldError("issuer", "required with %s: without it tokens of anybody with that key would be accepted", sources[0])
 	}
-	if h.Introspection == introspectionAlways && len(sources) > 0 {
+	if h.BearerOnly && h.Introspection == introspectionAlways && len(sources) > 0 {
 		return fieldError("introspection", "always cannot be combined with %s: no token would be checked with its keys", sources[0])
 	}
-	var symmetric, asymmetric string
-	for _, alg := range h.TokenSigningAlgValuesExpected {
+	symmetric, err := h.checkAlgorithms("token_signing_alg_values_expected", h.TokenSigningAlgValuesExpected)
+	if err != nil {
+		return err
+	}
+	if symmetric != "" && len(sources) > 0 {
+		return fieldError("token_signing_alg_values_expected",
+			"%s cannot be combined with %s: its key is the client_secret, never one that others may know", symmetric, sources[0])
+	}
+	return nil
+}
+
+// checkAlgorithms judges a list of signature algorithms, and returns the HMAC algorithm in it that takes the longest secret.
+func (h *Handler) checkAlgorithms(field string, algorithms StringList) (symmetric string, err error) {
+	asymmetric := ""
+	for _, alg := range algorithms {
 		switch {
 		case h.unresolved(alg):
 		case !jose.Known(alg):
-			return fieldError("token_signing_alg_values_expected", "%q is not a supported signature algorithm%s", alg,
-				didYouMean(alg, signatureAlgorithms()))
-		case jose.Symmetric(alg):
-			symmetric = alg
-		default:
+			return "", fieldError(field, "%q is not a supported signature algorithm%s", alg, didYouMean(alg, signatureAlgorithms()))
+		case !jose.Symmetric(alg):
 			asymmetric = alg
+		case symmetric == "" || jose.MinSecretSize(alg) > jose.MinSecretSize(symmetric):
+			symmetric = alg
 		}
 	}
 	switch {
 	case symmetric == "":
-		return nil
+		return "", nil
 	case asymmetric != "":
-		return fieldError("token_signing_alg_values_expected", "%s cannot be combined with %s: a public key would become a secret",
-			symmetric, asymmetric)
-	case len(sources) > 0:
-		return fieldError("token_signing_alg_values_expected",
-			"%s cannot be combined with %s: its key is the client_secret, never one that others may know", symmetric, sources[0])
+		return "", fieldError(field, "%s cannot be combined with %s: a public key would become a secret", symmetric, asymmetric)
 	case h.ClientSecret == "":
-		return fieldError("client_secret", "required with %s, as the key of the tokens", symmetric)
+		return "", fieldError("client_secret", "required with %s, as the key of the tokens", symmetric)
 	case !h.unresolved(h.ClientSecret) && len(h.ClientSecret) < jose.MinSecretSize(symmetric):
-		return fieldError("client_secret", "too short for %s, which needs at least %d bytes", symmetric, jose.MinSecretSize(symmetric))
+		return "", fieldError("client_secret", "too short for %s, which needs at least %d bytes", symmetric, jose.MinSecretSize(symmetric))
 	default:
-		return nil
+		return symmetric, nil
 	}
 }
 
 func signatureAlgorithms() []string {
 	return append(jose.AsymmetricAlgorithms(), "HS256", "HS384", "HS512")
-}
-
-// introspectionAuthMethod is how the client authenticates for introspection; authNone when it cannot.
-func (h *Handler) introspectionAuthMethod() string {
-	switch {
-	case h.IntrospectionEndpointAuthMethod != "":
-		return h.IntrospectionEndpointAuthMethod
-	case h.TokenEndpointAuthMethod != "":
-		return h.TokenEndpointAuthMethod
-	case h.ClientSecret != "":
-		return provider.ClientSecretBasic
-	case h.privateKey() != "":
-		return provider.PrivateKeyJWT
-	default:
-		return authNone
-	}
-}
-
-func (h *Handler) privateKey() string {
-	if h.ClientPrivateKey != "" {
-		return h.ClientPrivateKey
-	}
-	return h.ClientRSAPrivateKey
-}
-
-func (h *Handler) checkClient() error {
-	if h.ClientPrivateKey != "" && h.ClientRSAPrivateKey != "" {
-		return fieldError("client_rsa_private_key", "is another name of client_private_key; set one of them")
-	}
-	methodField := "token_endpoint_auth_method"
-	if h.IntrospectionEndpointAuthMethod != "" {
-		methodField = "introspection_endpoint_auth_method"
-	}
-	for _, method := range []struct{ field, value string }{
-		{"token_endpoint_auth_method", h.TokenEndpointAuthMethod},
-		{"introspection_endpoint_auth_method", h.IntrospectionEndpointAuthMethod},
-	} {
-		if err := h.oneOf(method.field, method.value, clientAuthentications); err != nil {
-			return err
-		}
-	}
-	alg := h.ClientJWTAssertionAlg
-	if alg != "" && !h.unresolved(alg) && !jose.Known(alg) {
-		return fieldError("client_jwt_assertion_alg", "%q is not a supported signature algorithm%s", alg, didYouMean(alg, signatureAlgorithms()))
-	}
-	method := h.introspectionAuthMethod()
-	if method != authNone && h.ClientID == "" {
-		return fieldError("client_id", "required for the client to authenticate at the provider")
-	}
-	switch method {
-	case provider.ClientSecretBasic, provider.ClientSecretPost, provider.ClientSecretJWT:
-		if h.ClientSecret == "" {
-			return fieldError(methodField, "%s needs a client_secret", method)
-		}
-		least := jose.MinSecretSize(or(alg, "HS256"))
-		if method == provider.ClientSecretJWT && !h.unresolved(h.ClientSecret) && len(h.ClientSecret) < least {
-			return fieldError("client_secret", "too short for %s, which needs at least %d bytes", or(alg, "HS256"), least)
-		}
-	case provider.PrivateKeyJWT:
-		if h.privateKey() == "" {
-			return fieldError(methodField, "%s needs a client_private_key", method)
-		}
-	case provider.TLSClientAuth, provider.SelfSignedTLSClientAuth:
-		if h.TLSClientCertificate == nil {
-			return fieldError(methodField, "%s needs a tls_client_certificate", method)
-		}
-	}
-	if method == authNone {
-		const need = "the client cannot authenticate: set client_secret, client_private_key or tls_client_certificate"
-		if h.Introspection == introspectionAlways {
-			return fieldError("introspection", need)
-		}
-		if h.IntrospectionEndpoint != "" {
-			return fieldError("introspection_endpoint", need)
-		}
-	}
-	if h.TokenType == tokenTypeAccess && (h.Introspection == introspectionAlways || h.IntrospectionEndpoint != "") {
-		return fieldError("token_type", "at+jwt accepts JWTs alone, so nothing can be introspected")
-	}
-	if h.Introspection == introspectionOff && h.IntrospectionEndpoint != "" {
-		return fieldError("introspection_endpoint", "contradicts introspection off")
-	}
-	return nil
 }
 
 // warnings are the settings that are allowed and dangerous; they are told at every load.
@@ -196,7 +121,12 @@ func (h *Handler) warnings() []string {
 	if h.DPoPBound == boundOff {
 		warnings = append(warnings, "dpop_bound off: a stolen token that is bound to a key works without it")
 	}
-	for _, address := range []string{h.Issuer, h.Discovery, h.JWKSURI, h.IntrospectionEndpoint} {
+	addresses := []string{h.Issuer, h.Discovery, h.JWKSURI, h.IntrospectionEndpoint}
+	if !h.BearerOnly {
+		addresses = append(addresses, h.AuthorizationEndpoint, h.TokenEndpoint, h.UserinfoEndpoint)
+		warnings = append(warnings, h.sessionWarnings()...)
+	}
+	for _, address := range addresses {
 		if address != "" && provider.PlainHTTP(address) {
 			warnings = append(warnings, fmt.Sprintf("%s is plain http: whoever is on the way to it can make tokens", address))
 		}

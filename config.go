@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"regexp"
 	"strings"
 	"time"
 
@@ -154,7 +155,7 @@ type UnauthRule struct {
 	// handler runs.
 	MatchRaw caddy.ModuleMap `json:"match,omitempty" caddy:"namespace=http.matchers"`
 
-	// What they get: "deny" or "pass".
+	// What they get: "auth", "deny" or "pass".
 	Action string `json:"action,omitempty"`
 }
 
@@ -173,17 +174,41 @@ func fieldError(field, format string, args ...any) error {
 // resolvePlaceholders replaces the placeholders in every string of the configuration, once, at provision. A value that starts like
 // inline JSON is left alone, and so is what belongs to guest modules. Fields are named in errors as in JSON.
 func resolvePlaceholders(config any) error {
-	return resolve(reflect.ValueOf(config).Elem(), "", caddy.NewReplacer())
+	repl := caddy.NewReplacer()
+	return resolve(reflect.ValueOf(config).Elem(), "", func(text string) (string, error) {
+		return repl.ReplaceOrErr(text, true, true)
+	})
 }
 
-func resolve(v reflect.Value, field string, repl *caddy.Replacer) error {
+// atLoad are the placeholders that are resolved when the configuration is loaded even where others wait for the request.
+var atLoad = regexp.MustCompile(`\\?\{(?:env|file)\.[^{}]*\}`)
+
+// resolveAtLoad leaves a value that can be replaced again: other placeholders and escapes stay, and what comes out of a placeholder
+// has its braces escaped.
+func resolveAtLoad(text string) (string, error) {
+	repl := caddy.NewReplacer()
+	var failure error
+	resolved := atLoad.ReplaceAllStringFunc(text, func(placeholder string) string {
+		if placeholder[0] == '\\' {
+			return placeholder
+		}
+		value, err := repl.ReplaceOrErr(placeholder, true, true)
+		if err != nil && failure == nil {
+			failure = err
+		}
+		return strings.NewReplacer("{", `\{`, "}", `\}`).Replace(value)
+	})
+	return resolved, failure
+}
+
+func resolve(v reflect.Value, field string, replace func(string) (string, error)) error {
 	switch v.Kind() {
 	case reflect.String:
 		text := v.String()
 		if !strings.Contains(text, "{") || isInlineJSON(text) {
 			return nil
 		}
-		resolved, err := repl.ReplaceOrErr(text, true, true)
+		resolved, err := replace(text)
 		switch {
 		case err == nil:
 		case strings.Contains(err.Error(), "{env.") || strings.Contains(err.Error(), "{file."):
@@ -195,25 +220,25 @@ func resolve(v reflect.Value, field string, repl *caddy.Replacer) error {
 		v.SetString(resolved)
 	case reflect.Pointer:
 		if !v.IsNil() {
-			return resolve(v.Elem(), field, repl)
+			return resolve(v.Elem(), field, replace)
 		}
 	case reflect.Slice:
 		if v.Type().Elem().Kind() == reflect.Uint8 {
 			return nil // raw JSON of a guest module
 		}
 		for i := range v.Len() {
-			if err := resolve(v.Index(i), field, repl); err != nil {
+			if err := resolve(v.Index(i), field, replace); err != nil {
 				return err
 			}
 		}
 	case reflect.Map:
-		if v.Type().Elem().Kind() == reflect.Slice {
+		if v.Type().Elem() == reflect.TypeFor[json.RawMessage]() {
 			return nil // matchers, resolved by Caddy at request time
 		}
 		for _, key := range v.MapKeys() {
 			value := reflect.New(v.Type().Elem()).Elem()
 			value.Set(v.MapIndex(key))
-			if err := resolve(value, field, repl); err != nil {
+			if err := resolve(value, field, replace); err != nil {
 				return err
 			}
 			v.SetMapIndex(key, value)
@@ -227,7 +252,11 @@ func resolve(v reflect.Value, field string, repl *caddy.Replacer) error {
 			if field != "" {
 				name = field + "." + name
 			}
-			if err := resolve(v.Field(i), name, repl); err != nil {
+			replaceField := replace
+			if name == "authorization_params" {
+				replaceField = resolveAtLoad
+			}
+			if err := resolve(v.Field(i), name, replaceField); err != nil {
 				return err
 			}
 		}

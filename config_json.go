@@ -12,22 +12,39 @@ import (
 // UnmarshalJSON decodes strictly: a misspelt member is an error that names the nearest valid one, and so is one that says nothing,
 // as templates leave them behind. Both would drop a restriction without a word.
 func (h *Handler) UnmarshalJSON(text []byte) error {
-	type plain Handler // without this method
-	if err := checkMembers("", text, reflect.TypeFor[plain]()); err != nil {
+	if err := checkMembers("", text, reflect.TypeFor[Handler]()); err != nil {
 		return err
 	}
+	return decodeMembers("", text, reflect.ValueOf(h).Elem())
+}
+
+// decodeMembers decodes an object into a struct member by member, so that an error names the member it is about.
+func decodeMembers(path string, text json.RawMessage, v reflect.Value) error {
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(text, &members); err != nil {
-		return err
+		if path == "" {
+			return err
+		}
+		return fieldError(path, "expected an object")
 	}
-	fields := jsonFields(reflect.TypeFor[plain]())
+	fields := jsonFields(v.Type())
 	for _, name := range sortedKeys(members) {
-		target := reflect.ValueOf(h).Elem().Field(fields[name]).Addr().Interface()
-		if err := json.Unmarshal(members[name], target); err != nil {
-			if typeError, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-				return fieldError(name, "expected %s, got a JSON %s", jsonType(typeError.Type), typeError.Value)
+		field, inner := v.Field(fields[name]), name
+		if path != "" {
+			inner = path + "." + name
+		}
+		if field.Kind() == reflect.Pointer && field.Type().Elem().Kind() == reflect.Struct {
+			field.Set(reflect.New(field.Type().Elem()))
+			if err := decodeMembers(inner, members[name], field.Elem()); err != nil {
+				return err
 			}
-			return fieldError(name, "%s", strings.TrimPrefix(err.Error(), "json: "))
+			continue
+		}
+		if err := json.Unmarshal(members[name], field.Addr().Interface()); err != nil {
+			if typeError, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+				return fieldError(inner, "expected %s, got a JSON %s", jsonType(typeError.Type), typeError.Value)
+			}
+			return fieldError(inner, "%s", strings.TrimPrefix(err.Error(), "json: "))
 		}
 	}
 	return nil
@@ -57,7 +74,7 @@ func checkMembers(path string, text json.RawMessage, t reflect.Type) error {
 				return err
 			}
 		}
-	case t.Kind() == reflect.Map && t.Elem().Kind() != reflect.Slice, t.Kind() == reflect.Struct:
+	case t.Kind() == reflect.Map && t.Elem() != reflect.TypeFor[json.RawMessage](), t.Kind() == reflect.Struct:
 		var members map[string]json.RawMessage
 		if json.Unmarshal(text, &members) != nil {
 			return nil

@@ -236,15 +236,15 @@ func TestJSONErrors(t *testing.T) {
 		},
 		"unauth rule with another action": {
 			`"unauth_rules":[{"action":"allow","match":{"path":["/health"]}}]`, "unauth_rules",
-			provisioning + `unauth_rules: "allow" is not one of deny, pass`,
+			provisioning + `unauth_rules: "allow" is not one of auth, deny, pass`,
 		},
 		"unauth rule with an unknown matcher": {
 			`"unauth_rules":[{"action":"pass","match":{"paths":["/health"]}}]`, "unauth_rules",
 			provisioning + "unauth_rules: rule 1: module name 'paths': unknown module: http.matchers.paths",
 		},
-		"unauth action of a later version": {
-			`"unauth_action":"auth"`, "unauth_action",
-			provisioning + `unauth_action: "auth" is not one of deny, pass`,
+		"unauth action in another language": {
+			`"unauth_action":"login"`, "unauth_action",
+			provisioning + `unauth_action: "login" is not one of auth, deny, pass`,
 		},
 		"unknown token type": {
 			`"token_type":"jwt"`, "token_type",

@@ -80,6 +80,22 @@ func TestValidateTouchesNothing(t *testing.T) {
 				bearer_only
 				audience any
 			}
+			openid_connect /login/* $ISSUER {
+				client_id my-app
+				client_secret secret
+				path_prefix /login/oauth2
+				session {
+					secret 0123456789abcdef0123456789abcdef
+				}
+			}
+			openid_connect /generated/* $ISSUER {
+				client_id my-app
+				client_private_key $DIR/client.pem
+				path_prefix /generated/oauth2
+				session {
+					storage caddy
+				}
+			}
 		}
 		`)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -49,7 +50,7 @@ func examples(t *testing.T) []example {
 }
 
 // fileSettings finds the lines with settings whose arguments are files.
-var fileSettings = regexp.MustCompile(`(?m)^\s*(jwks|client_private_key|tls_client_certificate|tls_trust_pool file|pem_file)\s.*$`)
+var fileSettings = regexp.MustCompile(`(?m)^\s*(jwks|client_private_key|client_assertion_file|error_template|tls_client_certificate|tls_trust_pool file|pem_file)\s.*$`)
 
 // prepare puts what a Caddyfile or JSON names outside of itself in place: environment variables that are not set yet, and files below
 // a directory of the test. It returns the text with the names of those files.
@@ -61,6 +62,8 @@ func prepare(t *testing.T, text string) string {
 		switch {
 		case setting == "jwks":
 			return string(optest.KeySet(optest.NewKey(t, "ES256", "1")))
+		case setting == "error_template":
+			return `<p>{{.Text}}</p><a href="{{.Action}}">{{.ActionText}}</a>`
 		case setting == "client_private_key", strings.Contains(name, "client_key"), strings.Contains(name, "private"):
 			return privateKeyPEM
 		case strings.HasSuffix(name, "key"):
@@ -143,6 +146,7 @@ func TestGoldensLoad(t *testing.T) {
 	for name, value := range map[string]string{
 		"ISSUER": "https://id.example.com", "KEYS": "https://id.example.com/keys", "RESOURCE": "https://api.example.com", "TOKEN_TYPE": "at+jwt",
 		"HEADER": "X-Token", "ADDON": "X-Tenant", "ALGORITHM": "ES256",
+		"DOMAIN": "example.com",
 	} {
 		t.Setenv(name, value)
 	}
@@ -250,7 +254,7 @@ func TestFencesHaveLanguages(t *testing.T) {
 	t.Parallel()
 	for _, shown := range examples(t) {
 		switch shown.language {
-		case "caddyfile", "json", "console", "sh", "text", "http", "go", "yaml", "dockerfile", "mermaid":
+		case "caddyfile", "json", "console", "sh", "text", "http", "go", "yaml", "dockerfile", "mermaid", "html", "js":
 		default:
 			t.Errorf("%s has the language %q", shown.name, shown.language)
 		}
@@ -264,7 +268,8 @@ func TestFencesHaveLanguages(t *testing.T) {
 func TestSettingsAreDocumented(t *testing.T) {
 	t.Parallel()
 	settings := section(t, readFile(t, "README.md"), "## Configuration")
-	for name := range subdirectives {
+	ofSessions := jsonFields(reflect.TypeFor[SessionConfig]())
+	for _, name := range append(keys(subdirectives), keys(ofSessions)...) {
 		if !regexp.MustCompile("`" + name + "[` ]").MatchString(settings) {
 			t.Errorf("the README does not have %s", name)
 		}
@@ -274,7 +279,8 @@ func TestSettingsAreDocumented(t *testing.T) {
 		cell, _, _ := strings.Cut(strings.ReplaceAll(row[1], `\|`, ""), " | ")
 		for _, match := range regexp.MustCompile("`([a-z_]+)[^`]*`").FindAllStringSubmatch(cell, -1) {
 			_, field := otherNames[match[1]]
-			if _, ok := subdirectives[match[1]]; !ok && !field {
+			_, ofSession := ofSessions[match[1]]
+			if _, ok := subdirectives[match[1]]; !ok && !field && !ofSession {
 				t.Errorf("the README has %s, which there is not", match[1])
 			}
 		}

@@ -40,7 +40,34 @@ const (
 	reasonClaimRequired     Reason = "claim_required"
 	reasonClaimDenied       Reason = "claim_denied"
 
+	reasonInsufficientAuthentication Reason = "insufficient_authentication"
+
+	// logins
+	reasonTransactionMissing Reason = "transaction_missing"
+	reasonTransactionExpired Reason = "transaction_expired"
+	reasonStateMismatch      Reason = "state_mismatch"
+	reasonDuplicateParameter Reason = "duplicate_parameter"
+	reasonProviderError      Reason = "provider_error"
+	reasonAccessDenied       Reason = "access_denied"
+	reasonCodeExchangeFailed Reason = "code_exchange_failed"
+	reasonNonceMismatch      Reason = "nonce_mismatch"
+	reasonHashMismatch       Reason = "hash_mismatch"
+	reasonSubjectMismatch    Reason = "subject_mismatch"
+	reasonIssuerMismatch     Reason = "issuer_mismatch"
+	reasonUserinfoFailed     Reason = "userinfo_failed"
+	reasonSessionTooLarge    Reason = "session_too_large"
+	reasonLoginLoop          Reason = "login_loop"
+	reasonInvalidHost        Reason = "invalid_host"
+	reasonCrossSiteLogin     Reason = "cross_site_login"
+
+	// sessions
+	reasonSessionInvalid   Reason = "session_invalid"
+	reasonSessionExpired   Reason = "session_expired"
+	reasonSessionIdle      Reason = "session_idle"
+	reasonStoreUnavailable Reason = "store_unavailable"
+
 	// the provider
+	reasonProviderUnreachable      Reason = "provider_unreachable"
 	reasonDiscoveryFailed          Reason = "discovery_failed"
 	reasonDiscoveryIssuerMismatch  Reason = "discovery_issuer_mismatch"
 	reasonKeysUnavailable          Reason = "keys_unavailable"
@@ -56,6 +83,8 @@ const (
 	codeInsufficientScope = "insufficient_scope"
 	codeAccessDenied      = "access_denied"
 	codeUnavailable       = "temporarily_unavailable"
+	codeInvalidResponse   = "invalid_response"
+	codeServerError       = "server_error"
 )
 
 // answer is what a reason means to the outside. The text is fixed: nothing of a request, token or provider ever gets into it.
@@ -160,6 +189,98 @@ var answers = map[Reason]answer{
 		"see denied_claim",
 	},
 
+	reasonInsufficientAuthentication: {
+		http.StatusForbidden, codeAccessDenied, "The login was not as recent or as strong as this site demands.",
+		"the ID token does not meet max_age or acr_values; the provider may not support them",
+	},
+
+	reasonTransactionMissing: {
+		http.StatusBadRequest, codeInvalidResponse, "This login was not started here, or has been finished before. Please sign in again.",
+		"the browser brought no cookie for the state: blocked cookies, another host than the one of redirect_uri, or an old page",
+	},
+	reasonTransactionExpired: {
+		http.StatusBadRequest, codeInvalidResponse, "The login took too long. Please sign in again.",
+		"a login must be finished within 15 minutes",
+	},
+	reasonStateMismatch: {
+		http.StatusBadRequest, codeInvalidResponse, "The answer does not belong to a login of this browser.",
+		"the state parameter was changed or left out on its way through the provider and the browser",
+	},
+	reasonDuplicateParameter: {
+		http.StatusBadRequest, codeInvalidResponse, "The answer of the identity provider is ambiguous.",
+		"a parameter of the authorization response occurs twice",
+	},
+	reasonProviderError: {
+		http.StatusBadRequest, codeInvalidResponse, "The identity provider could not log you in.",
+		"see the provider's own error code in got, and its log",
+	},
+	reasonAccessDenied: {
+		http.StatusForbidden, codeAccessDenied, "The login was cancelled, or the identity provider refused it.",
+		"the user cancelled, or the provider does not let this user use this client",
+	},
+	reasonCodeExchangeFailed: {
+		http.StatusBadGateway, codeServerError, "The identity provider did not complete the login.",
+		"invalid_client: check client_id, client_secret and token_endpoint_auth_method; invalid_grant: the code was used or too old, or redirect_uri differs",
+	},
+	reasonNonceMismatch: {
+		http.StatusBadRequest, codeInvalidResponse, "The answer does not belong to this login.",
+		"the nonce in the ID token is not the one that was sent; if the provider cannot return it, see use_nonce",
+	},
+	reasonHashMismatch: {
+		http.StatusBadRequest, codeInvalidResponse, "The answer does not belong to this login.",
+		"at_hash, c_hash or s_hash of the ID token does not fit what came with it",
+	},
+	reasonSubjectMismatch: {
+		http.StatusBadRequest, codeInvalidResponse, "The identity provider's answers contradict each other.",
+		"the sub of userinfo is not that of the ID token",
+	},
+	reasonIssuerMismatch: {
+		http.StatusBadRequest, codeInvalidResponse, "The answer came from another identity provider.",
+		"the iss of the authorization response is not the issuer, or is missing although the metadata promises it",
+	},
+	reasonUserinfoFailed: {
+		http.StatusBadGateway, codeServerError, "The identity provider did not complete the login.",
+		"check userinfo_endpoint; userinfo off does without it",
+	},
+	reasonSessionTooLarge: {
+		http.StatusBadRequest, codeServerError, "The account carries more data than a session can hold.",
+		"have the provider send fewer claims (see expected for the biggest), or use session { storage caddy }",
+	},
+	reasonLoginLoop: {
+		http.StatusBadRequest, codeServerError, "You were signed in several times, but this site never saw the session.",
+		"the session cookie does not come back: see got",
+	},
+	reasonInvalidHost: {
+		http.StatusBadRequest, codeInvalidRequest, "The request names no valid host.",
+		"the Host header, or what a trusted proxy forwards as such, is not a host name",
+	},
+	reasonCrossSiteLogin: {
+		http.StatusForbidden, codeAccessDenied, "Another site tried to start a login here.",
+		"a POST to the login endpoint must come from this site, or name the issuer",
+	},
+
+	// Why a session is no longer one goes to the log; the request is told that it has no credentials.
+	reasonSessionInvalid: {
+		http.StatusUnauthorized, codeLoginRequired, "Authentication is required.",
+		"the session cookie cannot be opened: another secret, host, client or version, or it was changed",
+	},
+	reasonSessionExpired: {
+		http.StatusUnauthorized, codeLoginRequired, "Authentication is required.",
+		"the session is older than absolute_timeout, or its access token has expired where one is passed on",
+	},
+	reasonSessionIdle: {
+		http.StatusUnauthorized, codeLoginRequired, "Authentication is required.",
+		"the session was not used for idling_timeout",
+	},
+	reasonStoreUnavailable: {
+		http.StatusServiceUnavailable, codeUnavailable, "Sessions cannot be read at the moment.",
+		"the storage of sessions fails; see cause",
+	},
+
+	reasonProviderUnreachable: {
+		http.StatusServiceUnavailable, codeUnavailable, "The identity provider cannot be reached.",
+		"too many calls to the provider are under way, or it does not answer",
+	},
 	reasonDiscoveryFailed: {
 		http.StatusServiceUnavailable, codeUnavailable, "The identity provider cannot be reached.",
 		"open the discovery URL from this machine",
@@ -186,8 +307,15 @@ type refusal struct {
 	got      string
 	cause    error
 
+	status     int           // instead of the reason's own
 	retryAfter time.Duration // with status 503
 	scope      string        // with insufficient_scope: what is needed
+
+	// for the page that a browser gets
+	page    string // another kind than that of the status
+	account string // who is signed in
+	detail  string // a diagnosis
+	action  string // path of the way out that is offered; empty: to sign in
 }
 
 func refuse(reason Reason) *refusal { return &refusal{reason: reason} }
@@ -196,7 +324,13 @@ func refuseClaim(reason Reason, expected, got any) *refusal {
 	return &refusal{reason: reason, expected: logText(expected), got: logText(got)}
 }
 
-func (r *refusal) answer() answer { return answers[r.reason] }
+func (r *refusal) answer() answer {
+	a := answers[r.reason]
+	if r.status != 0 {
+		a.status = r.status
+	}
+	return a
+}
 
 // maxLogText bounds what of a token gets into a log line.
 const maxLogText = 200

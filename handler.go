@@ -19,10 +19,20 @@ import (
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	rt := h.runtime
 
-	// Read the credential, then remove everything that could be taken for our own word, whatever the request will get.
-	token, scheme, refused := rt.credentials.take(r)
+	// Read the credentials, then remove everything that could be taken for our own word, whatever the request will get.
+	var token, scheme string
+	var refused *refusal
+	if !rt.ignoreBearer {
+		token, scheme, refused = rt.credentials.take(r)
+	}
 	rt.headers.strip(r)
 	st := stateOf(r, rt)
+	if rt.login != nil {
+		rt.receive(r, st)
+		if name := rt.login.ownEndpoint(originalURL(r).EscapedPath()); name != "" {
+			return rt.serveEndpoint(w, r, st, name)
+		}
+	}
 	if rt.resource != nil && rt.resource.owns(r) {
 		return rt.serveResourceMetadata(w, r, st)
 	}
@@ -30,42 +40,117 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return rt.refuse(w, r, st, scheme, refused)
 	}
 
-	if token == "" {
-		return rt.serveAnonymous(w, r, next, st)
+	// A token that was sent decides alone: when it fails, nothing else is tried.
+	if token != "" {
+		return rt.serveBearer(w, r, next, st, token, scheme)
 	}
+	if rt.login != nil {
+		opened, dead, refused := rt.sessionOf(r, &st.visit)
+		switch {
+		case refused != nil:
+			return rt.refuse(w, r, st, "", refused)
+		case opened != nil:
+			return rt.serveSignedIn(w, r, next, st, opened)
+		}
+		st.dead = dead
+	}
+	return rt.serveAnonymous(w, r, next, st)
+}
 
-	// A credential that was sent decides alone: when it fails, nothing else is tried.
+// serveBearer gives a request with a bearer token what the token is good for.
+func (rt *runtime) serveBearer(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, st *requestState, token, scheme string) error {
 	id, refused := rt.authenticate(r, st, token, scheme)
 	if refused != nil {
 		rt.metrics.refusedToken(refused.reason)
 		return rt.refuse(w, r, st, scheme, refused)
 	}
 	rt.metrics.valid.Inc()
-	rt.metrics.allowed.Inc()
+	rt.metrics.allowedBearer.Inc()
 	rt.logAccepted(r, id)
 
 	rt.headers.set(r, id, token)
 	st.identify(id, token)
-	return next.ServeHTTP(st.privateResponse(w), r)
+	return next.ServeHTTP(st.response(w, true), r)
+}
+
+// serveSignedIn gives a request with a session what its user may have.
+func (rt *runtime) serveSignedIn(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, st *requestState, opened *openedSession) error {
+	id, refused := rt.identifySession(opened)
+	if refused != nil {
+		st.signedIn = true
+		return rt.refuse(w, r, st, "", refused)
+	}
+	rt.metrics.allowedSession.Inc()
+	rt.logAccepted(r, id)
+
+	rt.headers.set(r, id, opened.AccessToken)
+	st.identify(id, opened.AccessToken)
+	st.visit.reply = rt.renewal(r.Context(), &st.visit, opened)
+	return next.ServeHTTP(st.response(w, true), r)
 }
 
 // serveAnonymous gives a request without credentials what is configured for it.
 func (rt *runtime) serveAnonymous(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, st *requestState) error {
-	if rt.allowPreflight && isPreflight(r) {
-		rt.metrics.request(methodNone, resultPreflight)
-		rt.headers.setNone(r)
-		return next.ServeHTTP(w, r)
+	action, result := unauthPass, resultPreflight
+	if !rt.allowPreflight || !isPreflight(r) {
+		var err error
+		if action, err = rt.unauth.actionFor(r); err != nil {
+			return err
+		}
+		result = resultPassed
 	}
-	pass, err := rt.unauth.passes(r)
+	if rt.login != nil && navigationOf(r) == topNavigation && st.dead != "" && !st.visit.newer {
+		st.visit.reply = rt.login.cookies.DeleteSession(&st.visit.cookies, st.visit.secure)
+	}
+	switch {
+	case action == unauthPass:
+		rt.metrics.request(methodNone, result)
+		rt.headers.setNone(r)
+		return next.ServeHTTP(st.response(w, false), r)
+	case action == unauthAuth && rt.login != nil:
+		return rt.requireLogin(w, r, st)
+	default:
+		return rt.refuse(w, r, st, "", refuse(reasonNoCredentials))
+	}
+}
+
+// requireLogin sends a page navigation to the provider. Everything else is told that a login is needed: a script, an image or a WebSocket
+// cannot log anybody in, and a redirect would drop what a form has sent.
+func (rt *runtime) requireLogin(w http.ResponseWriter, r *http.Request, st *requestState) error {
+	reads := r.Method == http.MethodGet || r.Method == http.MethodHead
+	switch kind := navigationOf(r); {
+	case kind == notNavigation:
+		return rt.refuse(w, r, st, "", refuse(reasonNoCredentials))
+	case !reads:
+		refused := refuse(reasonNoCredentials)
+		refused.page = pageSessionEnded
+		refused.action = rt.login.loginURL(safeReturnURL(r.Header.Get("Referer"), publicOrigin(r)), "")
+		return rt.refuse(w, r, st, "", refused)
+	case kind == framedNavigation && !rt.login.framed:
+		refused := refuse(reasonNoCredentials)
+		refused.page, refused.action = pageFramed, location(requestedURL(r), publicOrigin(r))
+		return rt.refuse(w, r, st, "", refused)
+	case rt.login.strict && isCrossSite(r) && !st.visit.cookies.HasSession():
+		// a strict cookie does not come along from another site; it may be there all the same
+		return rt.pages.write(w, r, pageData{
+			Page: pageContinue, Status: http.StatusOK, Refresh: true, Action: location(requestedURL(r), publicOrigin(r)),
+		})
+	default:
+		return rt.startLogin(w, r, st, loginAttempt{returnURL: requestedURL(r)})
+	}
+}
+
+// goTo ends a login. Under strict the browser would leave its new cookie behind on a redirect that began at the provider, so it is
+// sent on by a page of ours.
+func (rt *runtime) goTo(w http.ResponseWriter, r *http.Request, target string) {
+	if !rt.login.strict {
+		redirect(w, r, target)
+		return
+	}
+	err := rt.pages.write(w, r, pageData{Page: pageContinue, Status: http.StatusOK, Refresh: true, Action: target})
 	if err != nil {
-		return err
+		rt.logger.Error("page not written", zap.Error(err))
 	}
-	if pass {
-		rt.metrics.request(methodNone, resultPassed)
-		rt.headers.setNone(r)
-		return next.ServeHTTP(w, r)
-	}
-	return rt.refuse(w, r, st, "", refuse(reasonNoCredentials))
 }
 
 // authenticate makes an identity of a bearer token, or says why not.
@@ -158,22 +243,36 @@ func reasonOfProvider(err error) Reason {
 	}
 }
 
-// logRefusal writes the one line of a decision. What strangers can provoke is Debug; that a rule turned a genuine token away is Info.
-// Trouble with the provider is told once for each change, not with each request.
-func (rt *runtime) logRefusal(r *http.Request, refused *refusal, requestID string) {
+// logRefusal writes the one line of a decision. What strangers can provoke is Debug; that a rule turned a genuine token or user away is
+// Info; what the provider did wrong in a login is Warn, and what we did wrong Error. That it cannot be reached is told once for each
+// change, not with each request.
+func (rt *runtime) logRefusal(r *http.Request, st *requestState, refused *refusal, requestID string) {
+	a := refused.answer()
 	level := zapcore.DebugLevel
-	if refused.answer().status == http.StatusForbidden {
-		level = zapcore.InfoLevel
+	switch refused.reason {
+	case reasonCodeExchangeFailed, reasonUserinfoFailed, reasonSubjectMismatch, reasonNonceMismatch, reasonHashMismatch:
+		level = zapcore.WarnLevel
+	case reasonSessionTooLarge, reasonStoreUnavailable:
+		level = zapcore.ErrorLevel
+	case reasonCrossSiteLogin:
+	default:
+		if a.status == http.StatusForbidden {
+			level = zapcore.InfoLevel
+		}
 	}
 	entry := rt.logger.Check(level, "request refused")
 	if entry == nil {
 		return
 	}
+	reason, hint := refused.reason, a.hint
+	if reason == reasonNoCredentials && st.dead != "" {
+		reason, hint = st.dead, answers[st.dead].hint // the request is not told, the operator is
+	}
 	fields := []zap.Field{
-		zap.String("reason", string(refused.reason)),
+		zap.String("reason", string(reason)),
 		zap.String("expected", refused.expected),
 		zap.String("got", refused.got),
-		zap.String("hint", refused.answer().hint),
+		zap.String("hint", hint),
 		zap.String("issuer", rt.issuerName),
 		zap.String("host", r.Host),
 		zap.String("method", r.Method),

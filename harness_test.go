@@ -50,7 +50,8 @@ func newObservedContext(tb testing.TB) (caddy.Context, *zapobserver.ObservedLogs
 	core, logs := zapobserver.New(zapcore.DebugLevel)
 	observedCore = core
 	ctx, err := caddy.ProvisionContext(&caddy.Config{
-		Admin: &caddy.AdminConfig{Disabled: true},
+		Admin:      &caddy.AdminConfig{Disabled: true},
+		StorageRaw: must(json.Marshal(map[string]string{"module": "file_system", "root": tb.TempDir()})),
 		Logging: &caddy.Logging{Logs: map[string]*caddy.CustomLog{"default": {BaseLog: caddy.BaseLog{
 			WriterRaw: json.RawMessage(`{"output": "discard"}`),
 			CoreRaw:   json.RawMessage(`{"module": "openid_connect_test"}`),

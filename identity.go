@@ -27,7 +27,7 @@ const maxHeaderValue = 16 << 10
 
 // identity is who a request is from, as one handler sees it: immutable, and shared by all requests with the same token.
 type identity struct {
-	method  string // "bearer"
+	method  string // "bearer" or "session"
 	issuer  string
 	user    string
 	payload string // the JSON of its claims
@@ -49,6 +49,8 @@ type identityHeaders struct {
 	userinfo              bool
 	accessToken           bool
 	accessTokenAuthorizes bool // in Authorization instead of X-Access-Token
+	idToken, rawIDToken   bool // of a session
+	refreshToken          bool
 	stripAuthorization    bool
 	claims                []claimHeader
 

@@ -18,6 +18,9 @@ const (
 	resultUnauthorized = "unauthorized"
 	resultForbidden    = "forbidden"
 	resultUnavailable  = "unavailable"
+	resultLogin        = "login" // sent to the provider
+	resultBadGateway   = "bad_gateway"
+	resultSucceeded    = "succeeded" // of a login
 )
 
 func resultOf(status int) string {
@@ -26,6 +29,8 @@ func resultOf(status int) string {
 		return resultBadRequest
 	case http.StatusForbidden:
 		return resultForbidden
+	case http.StatusBadGateway:
+		return resultBadGateway
 	case http.StatusServiceUnavailable:
 		return resultUnavailable
 	default:
@@ -35,14 +40,16 @@ func resultOf(status int) string {
 
 // Methods of authentication, for metrics and placeholders.
 const (
-	methodBearer = "bearer"
-	methodNone   = "none"
+	methodBearer  = "bearer"
+	methodSession = "session"
+	methodNone    = "none"
 )
 
 // metrics are the collectors in the registry of one configuration load. Caddy makes a new registry for each load, so counters start
 // again from zero after a reload, as after a restart. No label ever holds a user, a token or anything else of a request.
 type metrics struct {
 	requests         *prometheus.CounterVec
+	logins           *prometheus.CounterVec
 	validations      *prometheus.CounterVec
 	cacheHits        prometheus.Counter
 	cacheMisses      prometheus.Counter
@@ -51,7 +58,7 @@ type metrics struct {
 	providerUp       *prometheus.GaugeVec
 
 	// resolved once, for the path of requests that are let through
-	allowed, valid prometheus.Counter
+	allowedBearer, allowedSession, valid prometheus.Counter
 }
 
 const metricsNamespace, metricsSubsystem = "caddy", "openid_connect"
@@ -65,6 +72,8 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 	m := &metrics{
 		requests: prometheus.NewCounterVec(counter("requests_total",
 			"Requests by method of authentication and result."), []string{"method", "result"}),
+		logins: prometheus.NewCounterVec(counter("logins_total",
+			"Logins that came back from the provider: succeeded, or the reason why not."), []string{"result"}),
 		validations: prometheus.NewCounterVec(counter("token_validations_total",
 			"Bearer tokens judged, by result and reason of refusal."), []string{"result", "reason"}),
 		cacheHits: prometheus.NewCounter(counter("token_cache_hits_total",
@@ -81,14 +90,15 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 			"Whether the last fetch of the provider's metadata and keys succeeded.")), []string{"issuer"}),
 	}
 	err := errors.Join(
-		register(registry, &m.requests), register(registry, &m.validations),
+		register(registry, &m.requests), register(registry, &m.logins), register(registry, &m.validations),
 		register(registry, &m.cacheHits), register(registry, &m.cacheMisses),
 		register(registry, &m.providerRequests), register(registry, &m.providerDuration), register(registry, &m.providerUp),
 	)
 	if err != nil {
 		return nil, err
 	}
-	m.allowed = m.requests.WithLabelValues(methodBearer, resultAllowed)
+	m.allowedBearer = m.requests.WithLabelValues(methodBearer, resultAllowed)
+	m.allowedSession = m.requests.WithLabelValues(methodSession, resultAllowed)
 	m.valid = m.validations.WithLabelValues("valid", "")
 	return m, nil
 }
@@ -103,6 +113,8 @@ func register[C prometheus.Collector](registry prometheus.Registerer, collector 
 }
 
 func (m *metrics) request(method, result string) { m.requests.WithLabelValues(method, result).Inc() }
+
+func (m *metrics) login(result string) { m.logins.WithLabelValues(result).Inc() }
 
 func (m *metrics) refusedToken(reason Reason) {
 	m.validations.WithLabelValues("refused", string(reason)).Inc()

@@ -1,8 +1,8 @@
 // Package openidconnect is a Caddy HTTP handler that puts an OpenID Connect or OAuth 2.0 provider in front of a site.
 //
-// This version validates bearer tokens ahead of whatever comes next, usually reverse_proxy: JWTs against the provider's keys, opaque
-// tokens by introspection. It authorizes them by scopes and claims, and hands the upstream identity headers that nobody else can
-// set.
+// It logs browsers in by the authorization code flow and keeps their sessions in encrypted cookies, and it validates bearer tokens: JWTs
+// against the provider's keys, opaque tokens by introspection. It authorizes both by scopes and claims, and hands whatever comes next,
+// usually reverse_proxy, identity headers that nobody else can set.
 //
 // # Where what is
 //
@@ -21,11 +21,12 @@ func init() {
 	caddy.RegisterModule(new(Handler))
 }
 
-// Handler validates the bearer tokens of an OpenID Connect or OAuth 2.0 provider ahead of the next handler.
+// Handler logs people in at an OpenID Connect or OAuth 2.0 provider, and validates its bearer tokens, ahead of the next handler.
 //
-// A request with a valid token goes on, with the token's claims in the X-Userinfo header and in placeholders. A request with a token
-// that is not valid is answered with 401 and never goes on, whatever else it carries. What could be taken for this handler's own
-// word (identity headers in any spelling, their names in Connection, trailers) is removed from every request.
+// A request with a valid session or token goes on, with the claims in the X-Userinfo header and in placeholders. A page that needs
+// a login is answered with the way there. A request with a token that is not valid is answered with 401 and never goes on, whatever
+// else it carries. What could be taken for this handler's own word (identity headers in any spelling, their names in Connection,
+// trailers) is removed from every request.
 //
 // Every string may hold placeholders such as {env.NAME} and {file./path}, which are resolved once when the configuration is loaded;
 // one that resolves to nothing is an error. Durations are strings such as "90s" or "1d", or numbers of seconds.
@@ -37,8 +38,8 @@ func init() {
 //	{http.auth.user.id}             | the sub claim, or the one that username_claim names
 //	{http.auth.user.<claim path>}   | any claim; lists are lists in expressions, else joined by commas
 //	{http.auth.user.access_token}   | the token, only when access tokens are passed on
-//	{http.openid_connect.method}    | "bearer"
-//	{http.openid_connect.issuer}    | the issuer of the token
+//	{http.openid_connect.method}    | "session" or "bearer"
+//	{http.openid_connect.issuer}    | the issuer that has said who it is
 //	{http.openid_connect.error}     | after a refusal: the OAuth error code
 //	{http.openid_connect.reason}    | after a refusal: the reason code
 //	{http.openid_connect.request_id} | after a refusal: the request's identifier in the logs
@@ -54,7 +55,7 @@ type Handler struct {
 	Discovery string `json:"discovery,omitempty"`
 
 	// Endpoints that override the discovered ones, one by one. With an issuer and either jwks_uri, public_key or jwks there is no
-	// discovery. Tokens are validated with jwks_uri and introspection_endpoint alone; the others complete the metadata.
+	// discovery, as long as nobody logs in; logins need authorization_endpoint and token_endpoint as well.
 	AuthorizationEndpoint              string `json:"authorization_endpoint,omitempty"`
 	TokenEndpoint                      string `json:"token_endpoint,omitempty"`
 	UserinfoEndpoint                   string `json:"userinfo_endpoint,omitempty"`
@@ -101,7 +102,7 @@ type Handler struct {
 	JWKExpiresIn *Duration `json:"jwk_expires_in,omitempty"`
 
 	// Our client identifier at the provider: the audience of tokens unless audience says otherwise, and who asks for introspection.
-	// Required unless audience is set.
+	// Required, except with bearer_only and an audience.
 	ClientID string `json:"client_id,omitempty"`
 
 	// The client secret. Use a placeholder, so that it does not stand in the configuration.
@@ -133,9 +134,65 @@ type Handler struct {
 	// The audience of client assertions. Default: the issuer
 	ClientJWTAssertionAudience string `json:"client_jwt_assertion_audience,omitempty"`
 
-	// The scopes asked for at login, separated by spaces. A handler with bearer_only never asks for any; see required_scopes for what
-	// tokens must have.
+	// A file with a client assertion (RFC 7523), read anew for each call, as platforms with workload identity renew it. It takes the
+	// place of client_private_key.
+	ClientAssertionFile string `json:"client_assertion_file,omitempty"`
+
+	// The scopes asked for at login, separated by spaces and sent exactly as written; openid must be one of them. What bearer tokens
+	// must have is required_scopes. Default: openid
 	Scope string `json:"scope,omitempty"`
+
+	// Where the provider sends browsers back to, as registered there. A path is completed with the request's public origin.
+	// Default: /callback below path_prefix
+	RedirectURI string `json:"redirect_uri,omitempty"`
+
+	// The path that this handler's own endpoints live below. Default: /oauth2
+	PathPrefix string `json:"path_prefix,omitempty"`
+
+	// Prove at the token endpoint that the login was begun here (RFC 7636, S256). Default: true
+	UsePKCE *bool `json:"use_pkce,omitempty"`
+
+	// Bind the ID token to the login by a nonce. Default: true
+	UseNonce *bool `json:"use_nonce,omitempty"`
+
+	// Further parameters of the authorization request: name to value or values. They may hold placeholders of the request, which are
+	// resolved at each login.
+	AuthorizationParams map[string]StringList `json:"authorization_params,omitempty"`
+
+	// Further parameters of the token request: name to value or values.
+	TokenParams map[string]StringList `json:"token_params,omitempty"`
+
+	// What the provider shall ask the user for: login, consent, select_account or create, or several of them; or none alone.
+	Prompt string `json:"prompt,omitempty"`
+
+	// How long ago the user may have entered credentials at the provider; its word for it in the ID token is verified.
+	MaxAge *Duration `json:"max_age,omitempty"`
+
+	// The authentication context classes asked for, separated by spaces; the ID token must state one of them.
+	ACRValues string `json:"acr_values,omitempty"`
+
+	// The resources that the access token is meant for (RFC 8707): absolute URIs.
+	Resource StringList `json:"resource,omitempty"`
+
+	// How the provider shall show itself: page, popup, touch or wap.
+	Display string `json:"display,omitempty"`
+
+	// The languages that the provider shall speak, in order of preference, separated by spaces.
+	UILocales string `json:"ui_locales,omitempty"`
+
+	// How the provider answers: "query", or "form_post" to keep the code out of URLs, which takes https. Default: query
+	ResponseMode string `json:"response_mode,omitempty"`
+
+	// The signature algorithms accepted in ID tokens. HS256, HS384 and HS512 are accepted only when named here, and then with the client
+	// secret as the key. Default: RS256 where the provider offers it, else the asymmetric ones that it offers
+	IDTokenSignedResponseAlg StringList `json:"id_token_signed_response_alg,omitempty"`
+
+	// Further audiences that an ID token may have beside the client_id. With any other it is refused.
+	TrustedAudiences StringList `json:"trusted_audiences,omitempty"`
+
+	// When a login asks the userinfo endpoint: "auto" where a claim that the configuration names is not in the ID token, "on" or "off".
+	// Default: auto
+	Userinfo string `json:"userinfo,omitempty"`
 
 	// The claim that names the user. A token without it is refused with 403, except that an introspection answer without sub is about a
 	// client, which is then named by client_id. Default: sub
@@ -145,25 +202,32 @@ type Handler struct {
 	// client secret as the key. Default: RS, PS and ES with 256, 384 and 512, EdDSA and Ed25519
 	TokenSigningAlgValuesExpected StringList `json:"token_signing_alg_values_expected,omitempty"`
 
-	// What requests without credentials get: "deny" (401) or "pass" (they go on, without identity headers). A token that fails is 401
-	// in either case. Default: deny
+	// What requests without credentials get: "auth" (a login for pages, 401 for anything else), "deny" (401) or "pass" (they go on,
+	// without identity headers). A token that fails is 401 in any case. With bearer_only "auth" is "deny". Default: auth
 	UnauthAction string `json:"unauth_action,omitempty"`
 
 	// Exceptions to unauth_action; the first that matches wins. One that passes does not apply to paths that could be read in two
 	// ways: with dot segments, backslashes, encoded separators, or semicolons next to dots, in any depth of encoding. Where the
-	// default is to pass and an exception denies, such paths are denied, and so are those with any semicolon or a second layer of
-	// encoding: they may be what the exception means.
+	// default is to pass and an exception does not, such paths get what the strictest exception says, and so do those with any
+	// semicolon or a second layer of encoding: they may be what the exception means.
 	UnauthRules []UnauthRule `json:"unauth_rules,omitempty"`
 
 	// Let CORS preflights (OPTIONS with Access-Control-Request-Method) without credentials go on. Default: false
 	AllowPreflight bool `json:"allow_preflight,omitempty"`
 
+	// A file with a template for the pages that people see, instead of the built-in ones.
+	ErrorTemplate string `json:"error_template,omitempty"`
+
 	// Who writes the bodies of refusals: "builtin", or "handle_errors" to return them as errors to the site's error routes, with
 	// the headers set. Default: builtin
 	ErrorResponses string `json:"error_responses,omitempty"`
 
-	// Accept bearer tokens only: no sessions, no redirects, no cookies. Required in this version.
+	// Accept bearer tokens only: no sessions, no redirects, no cookies. The settings of logins and sessions then have no effect.
+	// Default: false
 	BearerOnly bool `json:"bearer_only,omitempty"`
+
+	// Leave Authorization: Bearer to the upstream, unread: sessions only. Default: false
+	IgnoreBearer bool `json:"ignore_bearer,omitempty"`
 
 	// Further places than the Authorization header where requests may carry their token. A token in the query ends up in logs and
 	// histories; it is removed before the upstream, and the option warns at every load.
@@ -242,8 +306,8 @@ type Handler struct {
 	// Pass the access token as Authorization: Bearer instead of X-Access-Token, wherever it came from. Default: false
 	AccessTokenInAuthorizationHeader bool `json:"access_token_in_authorization_header,omitempty"`
 
-	// Set X-ID-Token, X-Raw-ID-Token and X-Refresh-Token. A bearer token comes with neither, so bearer_only never sets them; they
-	// are removed from requests in any case. Default: false
+	// Set X-ID-Token, X-Raw-ID-Token and X-Refresh-Token. Sessions alone have them, bearer tokens come with neither; they are removed
+	// from requests in any case. Default: false
 	SetIDTokenHeader      *bool `json:"set_id_token_header,omitempty"`
 	SetRawIDTokenHeader   *bool `json:"set_raw_id_token_header,omitempty"`
 	SetRefreshTokenHeader *bool `json:"set_refresh_token_header,omitempty"`
@@ -258,6 +322,12 @@ type Handler struct {
 
 	// Remove the Authorization header before the upstream. Default: false
 	StripAuthorization bool `json:"strip_authorization,omitempty"`
+
+	// How logins are remembered.
+	Session *SessionConfig `json:"session,omitempty"`
+
+	// What a session keeps. Default: what the configuration needs
+	SessionContents *SessionContents `json:"session_contents,omitempty"`
 
 	resolved bool // placeholders have been replaced
 	runtime  *runtime

@@ -1,12 +1,10 @@
 package openidconnect
 
 import (
-	"encoding/hex"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
@@ -19,25 +17,32 @@ func originalURL(r *http.Request) *url.URL {
 	return r.URL
 }
 
-// publicOrigin is the scheme and host by which the client reached us, "" when the host is not one. What proxies say of it counts
-// only from those that Caddy trusts, and of several the last word, as Caddy's own proxy has it.
+// publicOrigin is the scheme and host by which the client reached us, "" when the host is not one.
 func publicOrigin(r *http.Request) string {
-	scheme, host := "http", r.Host
-	if r.TLS != nil {
-		scheme = "https"
+	secure, host := publicSchemeHost(r)
+	switch {
+	case !isHost(host):
+		return ""
+	case secure:
+		return "https://" + host
+	default:
+		return "http://" + host
 	}
+}
+
+// publicSchemeHost tells whether the client came by https, and to which host, which has not been looked at. What proxies say of it counts
+// only from those that Caddy trusts, and of several the last word, as Caddy's own proxy has it.
+func publicSchemeHost(r *http.Request) (secure bool, host string) {
+	secure, host = r.TLS != nil, r.Host
 	if trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool); trusted {
 		if proto := lastValue(r.Header, "X-Forwarded-Proto"); proto == "http" || proto == "https" {
-			scheme = proto
+			secure = proto == "https"
 		}
 		if forwarded := lastValue(r.Header, "X-Forwarded-Host"); forwarded != "" {
 			host = forwarded
 		}
 	}
-	if !isHost(host) {
-		return ""
-	}
-	return scheme + "://" + host
+	return secure, host
 }
 
 // lastValue is the last element of a header that is a list.
@@ -59,95 +64,72 @@ func isHost(text string) bool {
 		})
 }
 
-// isNavigation reports whether a browser loads a page with this request, rather than a script, an image, a WebSocket or a program
-// something else (Fetch Metadata; without it, by what the client accepts).
-func isNavigation(r *http.Request) bool {
-	if r.Method != http.MethodGet && r.Method != http.MethodHead || r.Header.Get("Upgrade") != "" {
-		return false
+// publicHost is the host of the public origin without its port, in lower case: what browsers keep cookies by.
+func publicHost(origin string) string {
+	_, host, _ := strings.Cut(origin, "://")
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
 	}
-	if strings.Contains(strings.ToLower(r.Header.Get("Sec-Purpose")), "prefetch") {
-		return false
+	return strings.ToLower(host)
+}
+
+// isHTTPS reports whether the public origin is one of https.
+func isHTTPS(origin string) bool { return strings.HasPrefix(origin, "https://") }
+
+// navigation is how a browser asks for a page.
+type navigation int
+
+const (
+	notNavigation    navigation = iota // a script, an image, a WebSocket, a program, a guess ahead of the user
+	topNavigation                      // a page in a window or tab of its own
+	framedNavigation                   // a page in somebody's frame
+)
+
+// navigationOf tells what kind of navigation a request is (Fetch Metadata; without it, by what the client accepts), whatever its
+// method of those that a browser loads pages with.
+func navigationOf(r *http.Request) navigation {
+	switch r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodPost:
+	default:
+		return notNavigation
+	}
+	if len(r.Header["Upgrade"]) > 0 || isPrefetch(r) {
+		return notNavigation
 	}
 	mode, dest := r.Header.Get("Sec-Fetch-Mode"), r.Header.Get("Sec-Fetch-Dest")
 	if mode != "" || dest != "" || r.Header.Get("Sec-Fetch-Site") != "" {
-		return mode == "navigate" && (dest == "document" || dest == "")
+		switch {
+		case mode != "navigate":
+			return notNavigation
+		case dest == "document" || dest == "":
+			return topNavigation
+		case dest == "iframe" || dest == "frame":
+			return framedNavigation
+		default: // embed, object
+			return notNavigation
+		}
 	}
-	return strings.Contains(r.Header.Get("Accept"), "text/html") && r.Header.Get("X-Requested-With") != "XMLHttpRequest"
+	if strings.Contains(r.Header.Get("Accept"), "text/html") && r.Header.Get("X-Requested-With") != "XMLHttpRequest" {
+		return topNavigation
+	}
+	return notNavigation
 }
+
+// isNavigation reports whether a browser loads a page with this request.
+func isNavigation(r *http.Request) bool {
+	return (r.Method == http.MethodGet || r.Method == http.MethodHead) && navigationOf(r) == topNavigation
+}
+
+// isPrefetch reports whether a browser asks ahead of its user, who may never come.
+func isPrefetch(r *http.Request) bool {
+	return strings.Contains(strings.ToLower(r.Header.Get("Sec-Purpose")), "prefetch") ||
+		strings.EqualFold(r.Header.Get("Purpose"), "prefetch") || strings.EqualFold(r.Header.Get("X-Moz"), "prefetch")
+}
+
+// isCrossSite reports whether the browser says that another site has caused the request.
+func isCrossSite(r *http.Request) bool { return r.Header.Get("Sec-Fetch-Site") == "cross-site" }
 
 // isPreflight reports whether r is a CORS preflight, which never carries credentials.
 func isPreflight(r *http.Request) bool {
 	return r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != ""
-}
-
-// maxDecodings is how often a path may be percent-encoded in layers before it is taken for an attack.
-const maxDecodings = 5
-
-// ambiguousPath reports whether somebody behind us may read another path than we do: when the path, decoded until it no longer
-// changes, holds a dot segment, a backslash, an encoded separator, a control character, or a semicolon next to dots. No exception
-// for public paths applies to such a path.
-func ambiguousPath(u *url.URL) bool {
-	path := u.EscapedPath()
-	for range maxDecodings {
-		if ambiguousForm(path) {
-			return true
-		}
-		decoded := decodeLeniently(path)
-		if decoded == path {
-			return false
-		}
-		path = decoded
-	}
-	return true
-}
-
-// layeredPath reports whether the path says something that decoders and servlet containers take away: a second layer of encoding, or
-// parameters behind a semicolon.
-func layeredPath(u *url.URL) bool { return strings.ContainsAny(u.Path, "%;") }
-
-// decodeLeniently decodes the percent-encodings that are well-formed and leaves the rest, as the most obliging upstream would.
-func decodeLeniently(path string) string {
-	if !strings.Contains(path, "%") {
-		return path
-	}
-	var b strings.Builder
-	for i := 0; i < len(path); i++ {
-		if path[i] == '%' && i+2 < len(path) {
-			if decoded, err := hex.DecodeString(path[i+1 : i+3]); err == nil {
-				b.Write(decoded)
-				i += 2
-				continue
-			}
-		}
-		b.WriteByte(path[i])
-	}
-	return b.String()
-}
-
-// lookalikes are characters that some file systems and normalisations take for a dot or a separator.
-const lookalikes = "\u2024\u2025\u2026\uff0e\u2044\u2215\u29f8\uff0f\u29f5\ufe68\uff3c"
-
-func ambiguousForm(path string) bool {
-	lower := strings.ToLower(path)
-	for _, part := range []string{`\`, "%2f", "%5c", "%u", ".;", ";."} {
-		if strings.Contains(lower, part) {
-			return true
-		}
-	}
-	if strings.ContainsFunc(path, unicode.IsControl) || strings.ContainsAny(path, lookalikes) {
-		return true
-	}
-	// Invalid UTF-8 includes the overlong forms that lenient decoders read as dots and slashes. An escaped path is ASCII before.
-	if !utf8.ValidString(path) {
-		return true
-	}
-	// A decoded "?" or "#" ends the path for an upstream that decodes before it splits; spaces and dots at the end of a name are dropped
-	// by some file systems.
-	for _, segment := range strings.FieldsFunc(path, func(r rune) bool { return r == '/' || r == '?' || r == '#' }) {
-		switch strings.Trim(segment, " \u00a0") {
-		case ".", "..":
-			return true
-		}
-	}
-	return false
 }

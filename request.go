@@ -4,11 +4,14 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-openid-connect/caddy-openid-connect/internal/session"
 )
 
 // requestState is what one request knows of its identity. Placeholders read it, so that of several handlers in a row the last one
@@ -21,7 +24,15 @@ type requestState struct {
 	refused  *shownRefusal
 	proof    tokenDigest // of possession, that was admitted in this request
 
-	writer privateWriter
+	visit        visit
+	cookieHeader []string // as it came, for the handlers within this one
+	cookieLine   [1]string
+	nested       bool   // another handler has been here before
+	dead         Reason // why a session cookie that was sent is none
+	signedIn     bool   // there is a session, which a rule refuses
+	ownEndpoint  bool
+
+	writer responseWriter
 }
 
 // shownRefusal is what a site's own error page may show of a refusal.
@@ -43,7 +54,7 @@ func stateOf(r *http.Request, rt *runtime) *requestState {
 	st, ok := caddyhttp.GetVar(ctx, stateVar).(*requestState)
 	if ok {
 		st.rt.headers.strip(r) // what an outer handler has set is void when this one decides
-		st.rt, st.identity, st.claims, st.token, st.refused = rt, nil, nil, "", nil
+		*st = requestState{rt: rt, nested: true, cookieHeader: slices.Clone(st.cookieHeader), proof: st.proof, writer: st.writer}
 	} else {
 		st = &requestState{rt: rt}
 		caddyhttp.SetVar(ctx, stateVar, st)
@@ -159,33 +170,52 @@ func placeholderValue(value any) any {
 	}
 }
 
-// privateResponse wraps w so that no shared cache keeps what one user was shown.
-func (st *requestState) privateResponse(w http.ResponseWriter) http.ResponseWriter {
-	if st.writer.ResponseWriter != nil {
-		return &privateWriter{ResponseWriter: w} // a second handler in the same request
+// response wraps w for the next handler: no shared cache keeps what one user was shown, nobody behind us sets our cookies, and ours
+// are added. private says that the answer is for one user.
+func (st *requestState) response(w http.ResponseWriter, private bool) http.ResponseWriter {
+	writer := responseWriter{ResponseWriter: w, private: private, cookies: st.visit.reply}
+	if st.rt.login != nil {
+		writer.ours = st.rt.login.cookies
 	}
-	st.writer.ResponseWriter = w
+	switch {
+	case !writer.private && writer.ours == nil:
+		return w
+	case st.writer.ResponseWriter != nil:
+		return &writer // a second handler in the same request
+	}
+	st.writer = writer
 	return &st.writer
 }
 
-// privateWriter adds Cache-Control: private to a response that has none of its own, when its headers are written. It passes on
-// everything else; http.ResponseController finds the rest through Unwrap.
-type privateWriter struct {
+// responseWriter completes the headers of a response when they are written. It passes on everything else; http.ResponseController finds
+// the rest through Unwrap.
+type responseWriter struct {
 	http.ResponseWriter
+	private bool
+	ours    *session.Cookies // nil: none
+	cookies []string
 	decided bool
 }
 
-func (w *privateWriter) decide() {
+func (w *responseWriter) decide() {
 	if w.decided {
 		return
 	}
 	w.decided = true
-	if header := w.Header(); len(header["Cache-Control"]) == 0 {
+	header := w.Header()
+	if w.ours != nil {
+		w.ours.FilterResponse(header)
+	}
+	switch {
+	case len(w.cookies) > 0:
+		header["Cache-Control"] = []string{"private, no-store"}
+		session.Write(header, w.cookies)
+	case w.private && len(header["Cache-Control"]) == 0:
 		header["Cache-Control"] = []string{"private"}
 	}
 }
 
-func (w *privateWriter) WriteHeader(status int) {
+func (w *responseWriter) WriteHeader(status int) {
 	// informational answers have headers of their own, except for the one that ends the exchange
 	if status >= 200 || status == http.StatusSwitchingProtocols {
 		w.decide()
@@ -193,12 +223,12 @@ func (w *privateWriter) WriteHeader(status int) {
 	w.ResponseWriter.WriteHeader(status)
 }
 
-func (w *privateWriter) Write(p []byte) (int, error) {
+func (w *responseWriter) Write(p []byte) (int, error) {
 	w.decide()
 	return w.ResponseWriter.Write(p)
 }
 
-func (w *privateWriter) ReadFrom(r io.Reader) (int64, error) {
+func (w *responseWriter) ReadFrom(r io.Reader) (int64, error) {
 	w.decide()
 	if target, ok := w.ResponseWriter.(io.ReaderFrom); ok {
 		return target.ReadFrom(r)
@@ -207,16 +237,16 @@ func (w *privateWriter) ReadFrom(r io.Reader) (int64, error) {
 }
 
 // FlushError is how http.ResponseController flushes; a flush writes the headers.
-func (w *privateWriter) FlushError() error {
+func (w *responseWriter) FlushError() error {
 	w.decide()
 	return http.NewResponseController(w.ResponseWriter).Flush()
 }
 
-func (w *privateWriter) Push(target string, opts *http.PushOptions) error {
+func (w *responseWriter) Push(target string, opts *http.PushOptions) error {
 	if pusher, ok := w.ResponseWriter.(http.Pusher); ok {
 		return pusher.Push(target, opts)
 	}
 	return http.ErrNotSupported
 }
 
-func (w *privateWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+func (w *responseWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

@@ -38,7 +38,10 @@ type runtime struct {
 
 	provider *sharedProvider
 	tokens   *tokenCache
+	login    *login // nil with bearer_only
+	pages    *pageSet
 
+	ignoreBearer      bool
 	credentials       credentials
 	policy            tokenPolicy
 	introspection     introspectionPolicy
@@ -46,6 +49,7 @@ type runtime struct {
 	demandsBinding    bool // of every token
 	proofs            *proofMemory
 	usernameClaim     claimPath
+	plainIdentity     bool // nothing of a session's claims has to be looked at
 	headers           identityHeaders
 	claimPlaceholders map[string]claimPath
 
@@ -78,6 +82,7 @@ func (h *Handler) newRuntime(ctx caddy.Context) (rt *runtime, err error) {
 		logger:         ctx.Logger(),
 		issuerName:     or(h.Issuer, h.Discovery),
 		allowPreflight: h.AllowPreflight,
+		ignoreBearer:   h.IgnoreBearer,
 		errorResponses: or(h.ErrorResponses, errorResponsesBuiltin),
 		realm:          quotedString(or(h.Realm, defaultRealm)),
 	}
@@ -90,6 +95,15 @@ func (h *Handler) newRuntime(ctx caddy.Context) (rt *runtime, err error) {
 	for _, warning := range h.warnings() {
 		rt.logger.Warn(warning, zap.String("issuer", rt.issuerName))
 	}
+	rt.pages = builtinPages()
+	if h.ErrorTemplate != "" {
+		if rt.pages, err = loadPages(h.ErrorTemplate); err != nil {
+			return rt, fieldError("error_template", "%v", err)
+		}
+		rt.pages.failed = func(err error) {
+			rt.logger.Error("error_template failed; a built-in page was sent instead", zap.Error(err))
+		}
+	}
 	if rt.metrics, err = newMetrics(ctx.GetMetricsRegistry()); err != nil {
 		return rt, fmt.Errorf("registering metrics: %w", err)
 	}
@@ -101,6 +115,9 @@ func (h *Handler) newRuntime(ctx caddy.Context) (rt *runtime, err error) {
 		return rt, err
 	}
 	if err = h.acquire(ctx, rt); err != nil {
+		return rt, err
+	}
+	if err = h.acquireLogin(ctx, rt); err != nil {
 		return rt, err
 	}
 	return rt, h.warmUp(ctx, rt)
@@ -183,8 +200,18 @@ func (h *Handler) compileHeaders(rt *runtime) error {
 		accessTokenAuthorizes: h.AccessTokenInAuthorizationHeader,
 		stripAuthorization:    h.StripAuthorization,
 	}
-	if h.SetAccessTokenHeader != nil {
-		rt.headers.accessToken = *h.SetAccessTokenHeader
+	for _, header := range []struct {
+		to   *bool
+		from *bool
+	}{
+		{&rt.headers.accessToken, h.SetAccessTokenHeader},
+		{&rt.headers.idToken, h.SetIDTokenHeader},
+		{&rt.headers.rawIDToken, h.SetRawIDTokenHeader},
+		{&rt.headers.refreshToken, h.SetRefreshTokenHeader},
+	} {
+		if header.from != nil {
+			*header.to = *header.from
+		}
 	}
 	for _, name := range sortedKeys(h.ClaimHeaders) {
 		path, err := parseClaimPath(h.ClaimHeaders[name].Claim)
@@ -195,11 +222,17 @@ func (h *Handler) compileHeaders(rt *runtime) error {
 			claimHeader{name: http.CanonicalHeaderKey(name), path: path, asJSON: h.ClaimHeaders[name].JSON})
 	}
 	rt.headers.protect()
+	a := &rt.authorization
+	rt.plainIdentity = len(a.requiredScopes)+len(a.required)+len(a.denied)+len(rt.headers.claims) == 0 &&
+		rt.usernameClaim.text == defaultUsernameClaim && h.Issuer != "" && len(h.Tenants) == 0
 	return nil
 }
 
 func (h *Handler) compileUnauth(ctx caddy.Context, rt *runtime) error {
-	rt.unauth.pass = h.UnauthAction == unauthPass
+	rt.unauth.action = or(h.UnauthAction, unauthAuth)
+	if h.BearerOnly && rt.unauth.action == unauthAuth {
+		rt.unauth.action = unauthDeny // nobody is logged in
+	}
 	for i := range h.UnauthRules {
 		rule := &h.UnauthRules[i]
 		loaded, err := ctx.LoadModule(rule, "MatchRaw")
@@ -210,8 +243,10 @@ func (h *Handler) compileUnauth(ctx caddy.Context, rt *runtime) error {
 		if err := sets.FromInterface([]map[string]any{loaded.(map[string]any)}); err != nil {
 			return fieldError("unauth_rules", "rule %d: %v", i+1, err)
 		}
-		rt.unauth.rules = append(rt.unauth.rules, unauthRule{matchers: sets[0], pass: rule.Action == unauthPass})
-		rt.unauth.denies = rt.unauth.denies || rule.Action == unauthDeny
+		rt.unauth.rules = append(rt.unauth.rules, unauthRule{matchers: sets[0], action: rule.Action})
+		if rule.Action == unauthDeny || rule.Action == unauthAuth && rt.unauth.guarded == "" {
+			rt.unauth.guarded = rule.Action
+		}
 	}
 	return nil
 }
@@ -223,5 +258,8 @@ func (h *Handler) warmUp(ctx caddy.Context, rt *runtime) error {
 	if err != nil {
 		return fmt.Errorf("loading the events app: %w", err)
 	}
-	return app.(*caddyevents.App).On("started", eventHandler{rt.provider.Warm})
+	return app.(*caddyevents.App).On("started", eventHandler{func() {
+		rt.provider.Warm()
+		h.announce(ctx, rt)
+	}})
 }

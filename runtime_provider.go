@@ -96,7 +96,8 @@ func (h *Handler) introspectionKey(method string, cacheSize int) string {
 	hash := sha256.New()
 	for _, value := range []string{
 		method, h.ClientID, h.ClientSecret, h.privateKey(), h.ClientPrivateKeyID, h.ClientJWTAssertionAlg,
-		h.ClientJWTAssertionExpiresIn.or(defaultAssertionLifetime).String(), h.ClientJWTAssertionAudience, strconv.Itoa(cacheSize),
+		h.ClientJWTAssertionExpiresIn.or(defaultAssertionLifetime).String(), h.ClientJWTAssertionAudience, h.ClientAssertionFile,
+		strconv.Itoa(cacheSize),
 	} {
 		fmt.Fprintf(hash, "%d:%s;", len(value), value)
 	}
@@ -106,6 +107,7 @@ func (h *Handler) introspectionKey(method string, cacheSize int) string {
 func (h *Handler) clientAuthentication(method string) (*provider.ClientAuthentication, error) {
 	client := &provider.ClientAuthentication{
 		Method:            method,
+		AssertionFile:     h.ClientAssertionFile,
 		ClientID:          h.ClientID,
 		ClientSecret:      h.ClientSecret,
 		AssertionAudience: h.ClientJWTAssertionAudience,
@@ -118,6 +120,9 @@ func (h *Handler) clientAuthentication(method string) (*provider.ClientAuthentic
 			return nil, fieldError("client_jwt_assertion_alg", "%v", err)
 		}
 	case provider.PrivateKeyJWT:
+		if h.ClientAssertionFile != "" {
+			return client, nil
+		}
 		text, field := h.privateKey(), "client_private_key"
 		if h.ClientPrivateKey == "" {
 			field = "client_rsa_private_key"
@@ -157,6 +162,7 @@ func (h *Handler) providerConfig(ctx caddy.Context) (provider.Config, error) {
 			PushedAuthorizationRequest: h.PushedAuthorizationRequestEndpoint,
 		},
 		WantDiscovery:      h.Introspection == introspectionAlways && h.IntrospectionEndpoint == "",
+		WantLogin:          !h.BearerOnly,
 		TenantTemplate:     len(h.Tenants) > 0,
 		Timeout:            h.Timeout.or(defaultTimeout),
 		KeysLifetime:       h.JWKExpiresIn.or(0),

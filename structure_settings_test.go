@@ -10,9 +10,10 @@ import (
 	"testing"
 )
 
-// grammar reads the names of all subdirectives out of the comment above UnmarshalCaddyfile, and those of its inner block.
-func grammar(t *testing.T) (names, inner []string) {
+// grammar reads the names of all subdirectives out of the comment above UnmarshalCaddyfile, and those of its inner blocks.
+func grammar(t *testing.T) (names []string, inner map[string][]string) {
 	t.Helper()
+	inner = make(map[string][]string)
 	for _, file := range sources(t) {
 		for _, declaration := range file.Decls {
 			function, ok := declaration.(*ast.FuncDecl)
@@ -24,7 +25,8 @@ func grammar(t *testing.T) (names, inner []string) {
 				switch {
 				case len(fields) == 0 || fields[0] == "#" || fields[0] == "}":
 				case strings.HasPrefix(line, "\t\t\t"):
-					inner = append(inner, fields[0])
+					block := names[len(names)-1]
+					inner[block] = append(inner[block], fields[0])
 				case strings.HasPrefix(line, "\t\t"):
 					names = append(names, fields[0])
 				}
@@ -56,11 +58,28 @@ func TestGrammar(t *testing.T) {
 			t.Errorf("%s may be repeated and does not exist", name)
 		}
 	}
-	members := keys(jsonFields(reflect.TypeFor[ProtectedResource]()))
-	slices.Sort(members)
-	slices.Sort(inner)
-	if !slices.Equal(members, inner) {
-		t.Errorf("the block of protected_resource is %q in the comment and %q in the code", inner, members)
+	blocks := map[string]reflect.Type{
+		"protected_resource": reflect.TypeFor[ProtectedResource](),
+		"session":            reflect.TypeFor[SessionConfig](),
+	}
+	for name, block := range blocks {
+		members := keys(jsonFields(block))
+		slices.Sort(members)
+		slices.Sort(inner[name])
+		if !slices.Equal(members, inner[name]) {
+			t.Errorf("the block of %s is %q in the comment and %q in the code", name, inner[name], members)
+		}
+		for _, member := range members {
+			_, err := parse(name + " {\n" + member + " {\n}\n}")
+			if err == nil || strings.Contains(err.Error(), "unrecognized") {
+				t.Errorf("the block of %s does not know %s: %v", name, member, err)
+			}
+		}
+	}
+	for name := range inner {
+		if blocks[name] == nil {
+			t.Errorf("%s has a block in the comment", name)
+		}
 	}
 }
 
@@ -108,7 +127,7 @@ func TestFieldsAreDocumented(t *testing.T) {
 	t.Parallel()
 	types := map[string]bool{
 		"Handler": false, "ClientCertificate": false, "TokenSource": false, "ClaimRule": false, "ClaimHeader": false, "UnauthRule": false,
-		"ProtectedResource": false,
+		"ProtectedResource": false, "SessionConfig": false, "SessionContents": false,
 	}
 	for _, file := range sources(t) {
 		if file.dir() != "." || file.test() {

@@ -40,6 +40,8 @@ type acceptedBy struct {
 	identity *identity
 }
 
+func (t *verifiedToken) until() time.Time { return t.cachedUntil }
+
 // maxAccepted bounds the verdicts remembered for one token.
 const maxAccepted = 8
 

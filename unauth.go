@@ -6,7 +6,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
-// What unauthenticated requests get.
+// What unauthenticated requests get, besides [unauthAuth].
 const (
 	unauthDeny = "deny"
 	unauthPass = "pass"
@@ -14,37 +14,35 @@ const (
 
 // unauth decides on requests without credentials.
 type unauth struct {
-	pass   bool // the default
-	denies bool // by an exception
-	rules  []unauthRule
+	action  string // the default
+	guarded string // what the strictest exception does where the default is to pass; empty without one
+	rules   []unauthRule
 }
 
 type unauthRule struct {
 	matchers caddyhttp.MatcherSet
-	pass     bool
+	action   string
 }
 
-// passes reports whether the request goes on, anonymous. The first rule that matches wins. A rule that passes never applies to a path
-// that somebody behind us may read as another one: a public prefix must not open what lies beside it. And where everything is public
-// but for exceptions, such a path is not: it may be one of them.
-func (u *unauth) passes(r *http.Request) (bool, error) {
-	ambiguous := (u.denies || !u.pass && len(u.rules) > 0) && (ambiguousPath(r.URL) || ambiguousPath(originalURL(r)))
-	if u.pass && u.denies && (ambiguous || layeredPath(r.URL) || layeredPath(originalURL(r))) {
-		return false, nil
+// actionFor says what the request gets. The first rule that matches wins. A rule that passes never applies to a path that somebody
+// behind us may read as another one: a public prefix must not open what lies beside it. And where everything is public but for
+// exceptions, such a path is not: it may be one of them.
+func (u *unauth) actionFor(r *http.Request) (string, error) {
+	passes := u.action == unauthPass
+	ambiguous := (u.guarded != "" || !passes && len(u.rules) > 0) && (ambiguousPath(r.URL) || ambiguousPath(originalURL(r)))
+	if passes && u.guarded != "" && (ambiguous || layeredPath(r.URL) || layeredPath(originalURL(r))) {
+		return u.guarded, nil
 	}
 	for i := range u.rules {
 		rule := &u.rules[i]
 		matches, err := rule.matchers.MatchWithError(r)
 		if err != nil {
-			return false, err
+			return "", err
 		}
-		if !matches {
+		if !matches || rule.action == unauthPass && ambiguous {
 			continue
 		}
-		if rule.pass && ambiguous {
-			continue
-		}
-		return rule.pass, nil
+		return rule.action, nil
 	}
-	return u.pass, nil
+	return u.action, nil
 }

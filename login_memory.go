@@ -1,0 +1,142 @@
+package openidconnect
+
+import (
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/caddy-openid-connect/caddy-openid-connect/internal/session"
+)
+
+const (
+	// callbackGrace is how long the outcome of a callback stays available to repetitions of it.
+	callbackGrace = time.Minute
+	// maxRemembered bounds each list of the memory. It takes real logins at the provider to fill one.
+	maxRemembered = 100_000
+)
+
+// loginMemory is what a process remembers of logins, so that none is finished twice, and of sessions, so that no late answer undoes a
+// newer one. It is small, bounded and forgets; nothing in it is needed for a login to succeed.
+type loginMemory struct {
+	mu         sync.Mutex
+	outcomes   map[[32]byte]*callbackOutcome // by the random part of the state
+	superseded map[[16]byte]time.Time        // sessions that a newer login has replaced in its browser, and until when to know
+	returned   map[string]time.Time          // marks of young sessions whose cookie has come back, and until when to know
+	sweepAt    time.Time
+}
+
+// callbackOutcome is what became of a login. The fields are set before done is closed.
+type callbackOutcome struct {
+	done    chan struct{}
+	until   time.Time // it is given out
+	spent   time.Time // it is remembered, so that the code is never sent again
+	target  string
+	cookies []string
+	refused *refusal
+}
+
+func newLoginMemory() *loginMemory {
+	return &loginMemory{
+		outcomes:   make(map[[32]byte]*callbackOutcome),
+		superseded: make(map[[16]byte]time.Time),
+		returned:   make(map[string]time.Time),
+	}
+}
+
+// claim consumes a login: the first caller has to fill in the outcome, all others get the same one.
+func (m *loginMemory) claim(state [32]byte, now time.Time) (outcome *callbackOutcome, first bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.sweep(now)
+	if outcome := m.outcomes[state]; outcome != nil {
+		return outcome, false
+	}
+	outcome = &callbackOutcome{done: make(chan struct{}), spent: now.Add(2 * transactionLifetime)}
+	makeRoomIn(m.outcomes)
+	m.outcomes[state] = outcome
+	return outcome, true
+}
+
+// finish gives the outcome to all that wait for it, and for a while to those that come later.
+func (m *loginMemory) finish(outcome *callbackOutcome, now time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	outcome.until = now.Add(callbackGrace)
+	close(outcome.done)
+}
+
+// replay returns a finished outcome while it is given out; later all that is known of it is that the login is spent.
+func (m *loginMemory) replay(outcome *callbackOutcome, now time.Time) (_ callbackOutcome, available bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return *outcome, now.Before(outcome.until)
+}
+
+// supersede notes that a browser has a newer session than this one.
+func (m *loginMemory) supersede(id [16]byte, until time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	makeRoomIn(m.superseded)
+	m.superseded[id] = until
+}
+
+// isSuperseded reports whether the browser is known to have a newer session; answers to this one leave its cookies alone.
+func (m *loginMemory) isSuperseded(id [16]byte) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_, ok := m.superseded[id]
+	return ok
+}
+
+// comesBack notes that the cookie of a young session has come back.
+func (m *loginMemory) comesBack(sess *session.Session, now time.Time) {
+	if now.Sub(sess.Created) >= loopWindow {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	makeRoomIn(m.returned)
+	m.returned[markOf(sess.ID)] = sess.Created.Add(2 * loopWindow)
+}
+
+// hasComeBack reports whether the cookie of the session with this mark has come back.
+func (m *loginMemory) hasComeBack(mark string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_, ok := m.returned[mark]
+	return ok
+}
+
+// sweep forgets what is over, now and then. The caller holds the lock.
+func (m *loginMemory) sweep(now time.Time) {
+	if now.Before(m.sweepAt) {
+		return
+	}
+	m.sweepAt = now.Add(callbackGrace)
+	for state, outcome := range m.outcomes {
+		if !now.Before(outcome.spent) {
+			delete(m.outcomes, state)
+			continue
+		}
+		select {
+		case <-outcome.done:
+			if now.After(outcome.until) {
+				outcome.cookies, outcome.refused, outcome.target = nil, nil, "" // only that it is spent
+			}
+		default:
+		}
+	}
+	maps.DeleteFunc(m.superseded, func(_ [16]byte, until time.Time) bool { return !now.Before(until) })
+	maps.DeleteFunc(m.returned, func(_ string, until time.Time) bool { return !now.Before(until) })
+}
+
+// makeRoomIn drops any entry of a full map.
+func makeRoomIn[K comparable, V any](entries map[K]V) {
+	if len(entries) < maxRemembered {
+		return
+	}
+	for key := range entries {
+		delete(entries, key)
+		return
+	}
+}

@@ -1,0 +1,73 @@
+package openidconnect
+
+import (
+	"slices"
+	"sync"
+	"sync/atomic"
+)
+
+// loginNeeds is what the handlers that share a session need of a login.
+type loginNeeds struct {
+	keeps    sessionContents
+	userinfo userinfoPolicy
+}
+
+// sharedNeeds are the needs of all handlers that share sessions: whichever of them finishes a login has to serve the others too.
+type sharedNeeds struct {
+	mu     sync.Mutex
+	of     map[uint64]loginNeeds // by the number of the runtime
+	united atomic.Pointer[loginNeeds]
+}
+
+func newSharedNeeds() *sharedNeeds {
+	return &sharedNeeds{of: make(map[uint64]loginNeeds)}
+}
+
+// add adds the needs of a runtime and returns what takes them away again.
+func (s *sharedNeeds) add(number uint64, needs loginNeeds) (remove func() error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.of[number] = needs
+	s.unite()
+	return func() error {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.of, number)
+		s.unite()
+		return nil
+	}
+}
+
+// unite computes what serves all. The caller holds the lock.
+func (s *sharedNeeds) unite() {
+	united := new(loginNeeds)
+	for _, needs := range s.of {
+		united.keeps = united.keeps.and(needs.keeps)
+		united.userinfo.mode = needs.userinfo.mode // the handlers have it in common
+		united.userinfo.wanted = append(united.userinfo.wanted, needs.userinfo.wanted...)
+		united.userinfo.scopes = append(united.userinfo.scopes, needs.userinfo.scopes...)
+	}
+	slices.SortFunc(united.userinfo.wanted, func(a, b claimPath) int {
+		return slices.Compare(a.segments, b.segments)
+	})
+	united.userinfo.wanted = slices.CompactFunc(united.userinfo.wanted, func(a, b claimPath) bool {
+		return slices.Equal(a.segments, b.segments)
+	})
+	slices.Sort(united.userinfo.scopes)
+	united.userinfo.scopes = slices.Compact(united.userinfo.scopes)
+	s.united.Store(united)
+}
+
+func (s *sharedNeeds) load() *loginNeeds { return s.united.Load() }
+
+// and is what serves both.
+func (c sessionContents) and(other sessionContents) sessionContents {
+	return sessionContents{
+		userinfo:      c.userinfo || other.userinfo,
+		idTokenClaims: c.idTokenClaims || other.idTokenClaims,
+		idTokenCopy:   c.idTokenCopy || other.idTokenCopy,
+		rawIDToken:    c.rawIDToken || other.rawIDToken,
+		accessToken:   c.accessToken || other.accessToken,
+		refreshToken:  c.refreshToken || other.refreshToken,
+	}
+}

@@ -1,0 +1,136 @@
+package openidconnect
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// Bounds of return URLs (bytes): in a transaction, and in the state parameter, which the provider has to carry.
+const (
+	maxReturnURL      = 1 << 10
+	maxStateReturnURL = 512
+)
+
+// requestedURL is the path and query of the request as the client sent them, to return to after a login. A URL that is too long
+// returns to its path.
+func requestedURL(r *http.Request) string {
+	u := originalURL(r)
+	path := u.EscapedPath()
+	if !strings.HasPrefix(path, "/") {
+		return "/"
+	}
+	if u.RawQuery != "" {
+		if target := path + "?" + escapeQuery(u.RawQuery); len(target) <= maxReturnURL {
+			return target
+		}
+	}
+	if len(path) > maxReturnURL {
+		return "/"
+	}
+	return path
+}
+
+// escapeQuery percent-encodes what may not stand in a header field; everything else stays as it was.
+func escapeQuery(query string) string {
+	const hexDigits = "0123456789ABCDEF"
+	if !strings.ContainsFunc(query, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return query
+	}
+	var b strings.Builder
+	for i := range len(query) {
+		if c := query[i]; c > ' ' && c <= '~' {
+			b.WriteByte(c)
+		} else {
+			b.WriteString("%" + string(hexDigits[c>>4]) + string(hexDigits[c&0xf]))
+		}
+	}
+	return b.String()
+}
+
+// safeReturnURL is what a stranger's wish to return somewhere becomes: a path of this origin, or "/". Nobody but us decides where a
+// login ends (RFC 9700 section 4.11).
+func safeReturnURL(wish, origin string) string {
+	if origin != "" && len(wish) > len(origin) && strings.EqualFold(wish[:len(origin)], origin) && wish[len(origin)] == '/' {
+		wish = wish[len(origin):]
+	}
+	if len(wish) > maxReturnURL || !strings.HasPrefix(wish, "/") ||
+		strings.ContainsFunc(wish, func(r rune) bool { return r <= ' ' || r > '~' || r == '\\' }) {
+		return "/"
+	}
+	u, err := url.ParseRequestURI(wish)
+	if err != nil || u.Host != "" || u.Scheme != "" || u.Opaque != "" {
+		return "/"
+	}
+	path := u.EscapedPath()
+	for range maxDecodings {
+		if strings.HasPrefix(path, "//") || strings.ContainsFunc(path, func(r rune) bool { return r < ' ' || r == '\\' }) || hasDotSegment(path) {
+			return "/"
+		}
+		decoded := decodeLeniently(path)
+		if decoded == path {
+			if fragment := strings.IndexByte(wish, '#'); fragment >= 0 {
+				wish = wish[:fragment]
+			}
+			return wish
+		}
+		path = decoded
+	}
+	return "/"
+}
+
+func hasDotSegment(path string) bool {
+	for segment := range strings.SplitSeq(path, "/") {
+		if name, _, _ := strings.Cut(segment, ";"); name == "." || name == ".." {
+			return true
+		}
+	}
+	return false
+}
+
+// location makes of a return URL what a Location header may hold: the path alone where nobody can read another host into it, else
+// the same with our origin in front, else the root.
+func location(target, origin string) string {
+	switch {
+	case strings.HasPrefix(target, "http://"), strings.HasPrefix(target, "https://"):
+		return target // ours: it was sealed with an origin under cookie_domain
+	case !strings.HasPrefix(target, "/"):
+		return "/"
+	case len(target) > 1 && (target[1] == '/' || target[1] == '\\'), hasDotSegment(pathOf(target)):
+		if origin == "" {
+			return "/"
+		}
+		return origin + target
+	default:
+		return target
+	}
+}
+
+func pathOf(target string) string {
+	path, _, _ := strings.Cut(target, "?")
+	return path
+}
+
+// stateReturnURL is the part of a return URL that fits into the state parameter.
+func stateReturnURL(target string) string {
+	if len(target) <= maxStateReturnURL {
+		return target
+	}
+	if path := pathOf(target); len(path) <= maxStateReturnURL {
+		return path
+	}
+	return "/"
+}
+
+// redirect sends a browser on, never by a method that repeats a body: 303 after a POST, else 302.
+func redirect(w http.ResponseWriter, r *http.Request, target string) {
+	header := w.Header()
+	header["Location"] = []string{target}
+	header["Cache-Control"] = []string{"no-store"}
+	header["Referrer-Policy"] = []string{"no-referrer"}
+	if r.Method == http.MethodGet || r.Method == http.MethodHead {
+		w.WriteHeader(http.StatusFound)
+		return
+	}
+	w.WriteHeader(http.StatusSeeOther)
+}

@@ -1,0 +1,245 @@
+package openidconnect
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/certmagic"
+
+	"github.com/caddy-openid-connect/caddy-openid-connect/internal/jose"
+	"github.com/caddy-openid-connect/caddy-openid-connect/internal/session"
+)
+
+const (
+	defaultReissueInterval = 5 * time.Minute
+	defaultMaxCookieBytes  = 12_000
+)
+
+// acquireLogin makes ready what logs browsers in, and gets what is shared for it.
+func (h *Handler) acquireLogin(ctx caddy.Context, rt *runtime) error {
+	if h.BearerOnly {
+		return nil
+	}
+	settings := SessionConfig{}
+	if h.Session != nil {
+		settings = *h.Session
+	}
+	l := &login{
+		issuer:       or(h.Issuer, h.Discovery),
+		clientID:     h.ClientID,
+		checks:       h.loginChecks(),
+		cookieDomain: settings.CookieDomain,
+		scope:        or(h.Scope, scopeOpenID),
+		redirectPath: h.callbackPath(),
+		prefix:       or(h.PathPrefix, defaultPathPrefix),
+		responseMode: or(h.ResponseMode, responseModeQuery),
+		parameters:   h.requestParameters(),
+		tokenParams:  url.Values{},
+		usePKCE:      h.UsePKCE == nil || *h.UsePKCE,
+		hasMaxAge:    h.MaxAge != nil,
+		maxAge:       h.MaxAge.or(0),
+		acrValues:    h.ACRValues,
+		strict:       settings.CookieSameSite == sameSiteStrict,
+		framed:       settings.CookieSameSite == sameSiteNone,
+		idle:         settings.IdlingTimeout.or(0),
+		absolute:     settings.AbsoluteTimeout.or(defaultAbsoluteTimeout),
+		reissue:      settings.ReissueInterval.or(defaultReissueInterval),
+	}
+	if l.idle > 0 {
+		l.reissue = min(l.reissue, l.idle/2)
+	}
+	if h.RedirectURI != "" && !strings.HasPrefix(h.RedirectURI, "/") {
+		l.redirectURI = h.RedirectURI
+	}
+	for name, values := range h.TokenParams {
+		l.tokenParams[name] = values
+	}
+	var err error
+	if l.client, err = h.clientAuthentication(h.tokenAuthMethod()); err != nil {
+		return err
+	}
+	if l.publicKeys, err = publicKeySet(l.client.Signer); err != nil {
+		return fieldError("client_private_key", "%v", err)
+	}
+	l.idTokens = idTokenPolicy{
+		issuer: h.Issuer, tenants: h.Tenants, clientID: h.ClientID, trustedAudiences: h.TrustedAudiences,
+		algorithms: h.IDTokenSignedResponseAlg, useNonce: h.UseNonce == nil || *h.UseNonce, skew: rt.policy.skew,
+	}
+	if len(h.IDTokenSignedResponseAlg) > 0 && jose.Symmetric(h.IDTokenSignedResponseAlg[0]) {
+		if l.idTokens.secretKeys, err = jose.SecretKeySet([]byte(h.ClientSecret)); err != nil {
+			return fieldError("client_secret", "%v", err)
+		}
+	}
+	l.cookies = session.NewCookies(h.cookieConfig(settings))
+	rt.login = l
+	return h.acquireSessions(ctx, rt, settings)
+}
+
+// loginChecks is a digest of what logins demand, so that a session of a weaker login does not open here.
+func (h *Handler) loginChecks() string {
+	return digestOf(fmt.Appendf(nil, "%q %v %q %q", h.ACRValues, h.MaxAge.or(-1), h.Tenants, h.IDTokenSignedResponseAlg))[:16]
+}
+
+// requestParameters are the parameters of the authorization request that the configuration adds.
+func (h *Handler) requestParameters() []requestParameter {
+	var parameters []requestParameter
+	add := func(name string, values ...string) {
+		if len(values) == 0 || values[0] == "" {
+			return
+		}
+		dynamic := slices.ContainsFunc(values, func(value string) bool { return strings.ContainsAny(value, "{}") && !isInlineJSON(value) })
+		parameters = append(parameters, requestParameter{name: name, values: values, dynamic: dynamic})
+	}
+	for _, name := range sortedKeys(h.AuthorizationParams) {
+		add(name, h.AuthorizationParams[name]...)
+	}
+	for _, own := range []struct{ name, value string }{{"prompt", h.Prompt}, {"display", h.Display}, {"ui_locales", h.UILocales}} {
+		if own.value != "" {
+			parameters = append(parameters, requestParameter{name: own.name, values: []string{own.value}})
+		}
+	}
+	if len(h.Resource) > 0 {
+		parameters = append(parameters, requestParameter{name: "resource", values: h.Resource})
+	}
+	return parameters
+}
+
+// sessionContents is what a session keeps: what is listed, else only what the configuration needs.
+func (h *Handler) sessionContents(rt *runtime) sessionContents {
+	if h.SessionContents == nil {
+		return sessionContents{
+			userinfo: true, idTokenClaims: true, idTokenCopy: rt.headers.idToken, rawIDToken: rt.headers.rawIDToken,
+			accessToken: rt.headers.accessToken, refreshToken: rt.headers.refreshToken,
+		}
+	}
+	return sessionContents{
+		userinfo: h.SessionContents.User, idTokenClaims: h.SessionContents.IDToken,
+		idTokenCopy: h.SessionContents.IDToken && rt.headers.idToken, rawIDToken: h.SessionContents.EncIDToken,
+		accessToken: h.SessionContents.AccessToken, refreshToken: rt.headers.refreshToken,
+	}
+}
+
+// userinfoPolicy collects the claims that the configuration names.
+func (h *Handler) userinfoPolicy(rt *runtime) userinfoPolicy {
+	policy := userinfoPolicy{mode: or(h.Userinfo, userinfoAuto), wanted: []claimPath{rt.usernameClaim}}
+	for _, rules := range [][]claimRule{rt.authorization.required, rt.authorization.denied} {
+		for _, rule := range rules {
+			policy.wanted = append(policy.wanted, rule.path)
+		}
+	}
+	for _, header := range rt.headers.claims {
+		policy.wanted = append(policy.wanted, header.path)
+	}
+	for _, path := range rt.claimPlaceholders {
+		policy.wanted = append(policy.wanted, path)
+	}
+	if rt.headers.userinfo {
+		policy.scopes = strings.Fields(h.Scope)
+	}
+	return policy
+}
+
+func (h *Handler) cookieConfig(settings SessionConfig) session.CookieConfig {
+	sum := sha256.Sum256([]byte(or(h.Issuer, h.Discovery) + "\x00" + h.ClientID))
+	config := session.CookieConfig{
+		Name:          settings.CookieName,
+		DefaultName:   "oidc-" + hex.EncodeToString(sum[:3]),
+		Domain:        settings.CookieDomain,
+		Path:          or(settings.CookiePath, "/"),
+		SameSite:      or(settings.CookieSameSite, sameSiteLax),
+		Secure:        or(settings.CookieSecure, cookieSecureAuto),
+		HTTPOnly:      settings.CookieHTTPOnly == nil || *settings.CookieHTTPOnly,
+		Partitioned:   settings.CookiePartitioned,
+		Persistent:    settings.CookiePersistent == nil || *settings.CookiePersistent,
+		MaxBytes:      defaultMaxCookieBytes,
+		CrossSitePost: h.ResponseMode == responseModeFormPost,
+	}
+	if settings.MaxCookieBytes != nil {
+		config.MaxBytes = *settings.MaxCookieBytes
+	}
+	return config
+}
+
+// acquireSessions gets the keys, the store and the memory of sessions. Handlers with the same settings share them, and so do successive
+// configurations: a reload forgets nothing.
+func (h *Handler) acquireSessions(ctx caddy.Context, rt *runtime, settings SessionConfig) error {
+	l := rt.login
+	storage := ctx.Storage()
+	place := fmt.Sprintf("%T", storage)
+	if named, ok := storage.(fmt.Stringer); ok {
+		place = named.String()
+	}
+	secrets := digestOf(fmt.Appendf(nil, "%q", []string(settings.Secret)))
+	keys, err := h.sessionKeys(rt, settings.Secret, secrets, place, storage)
+	if err != nil {
+		return err
+	}
+	l.sealer = session.NewSealer(keys)
+	if settings.Storage == storageCaddy {
+		store := acquirePart(rt, "session store "+place, func() *storedSessions {
+			return &storedSessions{CaddyStore: session.NewCaddyStore(storage, time.Now, rt.logger), logger: rt.logger}
+		})
+		store.SetStorage(storage, rt.logger)
+		l.store = store
+	}
+	scope := fmt.Sprintf("%q %q %q %+v %v %q %v", l.issuer, l.clientID, l.checks, h.cookieConfig(settings), secrets, settings.Storage, l.absolute)
+	l.needs = acquirePart(rt, "login needs "+scope, newSharedNeeds)
+	rt.releases = append(rt.releases, l.needs.add(rt.number, loginNeeds{keeps: h.sessionContents(rt), userinfo: h.userinfoPolicy(rt)}))
+	l.opened = acquirePart(rt, "opened sessions "+scope, newSessionCache)
+	l.memory = acquirePart(rt, "logins "+scope, newLoginMemory)
+	return nil
+}
+
+// sessionKeys are the configured secrets, else the ring of generated keys in Caddy's storage.
+func (h *Handler) sessionKeys(rt *runtime, texts []string, digest, place string, storage certmagic.Storage) (session.KeySource, error) {
+	if len(texts) == 0 {
+		ring := acquirePart(rt, "session keys "+place, func() *session.KeyRing { return session.NewKeyRing(storage, rt.logger, time.Now) })
+		ring.SetStorage(storage, rt.logger)
+		return ring, nil
+	}
+	type derived struct {
+		keys session.KeySource
+		err  error
+	}
+	secrets := acquirePart(rt, "session secrets "+digest, func() derived {
+		keys, err := session.Secrets(texts) // which takes its time with short ones
+		return derived{keys, err}
+	})
+	if secrets.err != nil {
+		return nil, fieldError("session.secret", "%v", secrets.err)
+	}
+	return secrets.keys, nil
+}
+
+// acquirePart gets what is kept beside the provider under a key, until the runtime is released.
+func acquirePart[T any](rt *runtime, key any, construct func() T) T {
+	value, giveBack := part(rt.provider, key, construct)
+	rt.releases = append(rt.releases, func() error { giveBack(); return nil })
+	return value
+}
+
+// announce logs the redirect URI of each host, to be registered with the provider.
+func (h *Handler) announce(ctx caddy.Context, rt *runtime) {
+	if rt.login == nil {
+		return
+	}
+	uris := []string{rt.login.redirectURI}
+	if rt.login.redirectURI == "" {
+		uris = nil
+		for _, origin := range originsOf(ctx, h) {
+			uris = append(uris, origin+rt.login.redirectPath)
+		}
+	}
+	for _, uri := range uris {
+		rt.logger.Info("register this redirect URI with the provider", zap.String("redirect_uri", uri),
+			zap.String("client_id", h.ClientID), zap.String("issuer", rt.issuerName))
+	}
+}

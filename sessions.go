@@ -1,0 +1,271 @@
+package openidconnect
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"hash/maphash"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/caddy-openid-connect/caddy-openid-connect/internal/session"
+)
+
+const (
+	// maxOpenedSessions bounds the sessions that are kept opened, so that a cookie that was seen before is not opened again.
+	maxOpenedSessions = 10_000
+	// storedSessionLifetime is how long a session of a server-side store is believed before it is read again.
+	storedSessionLifetime = 5 * time.Second
+	// storeTimeout bounds one access to the store.
+	storeTimeout = 5 * time.Second
+)
+
+// openedSession is a session that was opened with our keys. Like a verified token it holds facts; whether they open anything is
+// decided with each request.
+type openedSession struct {
+	verifiedToken // its payload are the claims
+	*session.Session
+	reference *session.Reference // with a server-side store
+	current   bool               // sealed with the newest key
+	returned  atomic.Bool        // the loop breaker knows that it came back
+
+	mu       sync.Mutex
+	reissued []string // the cookies of its renewal, the same for all requests that bring the old one
+	at       time.Time
+}
+
+// sessionKey identifies an opened session: the whole cookie, and the host that it is bound to. It is compared whole, so no two
+// cookies are ever taken for each other.
+type sessionKey struct{ host, sealed string }
+
+type sessionCache = boundedCache[sessionKey, *openedSession]
+
+func newSessionCache() *sessionCache {
+	seed := maphash.MakeSeed()
+	return newBoundedCache[sessionKey, *openedSession](maxOpenedSessions, func(key *sessionKey) int {
+		// the end of a sealed text is its authentication tag
+		return int(maphash.String(seed, key.sealed[max(0, len(key.sealed)-16):]) & 0xffff)
+	})
+}
+
+// receive takes our cookies out of the request, whatever it will get: they are nobody else's business.
+func (rt *runtime) receive(r *http.Request, st *requestState) {
+	v := &st.visit
+	v.reply = nil
+	v.secure, v.host = publicSchemeHost(r)
+	header := r.Header
+	switch {
+	case st.nested:
+		// the handler around this one has taken its cookies out, which may be ours too
+		header = http.Header{"Cookie": slices.Clone(st.cookieHeader)}
+		rt.login.cookies.Take(r.Header, v.secure)
+	case len(r.Header["Cookie"]) == 1:
+		st.cookieLine[0] = r.Header["Cookie"][0]
+		st.cookieHeader = st.cookieLine[:]
+	default:
+		st.cookieHeader = slices.Clone(r.Header["Cookie"])
+	}
+	v.cookies = rt.login.cookies.Take(header, v.secure)
+}
+
+// sessionOf returns the session of the request, if it has one that is alive. dead says why a cookie that was sent is none; refused
+// is set when that cannot be known at the moment.
+func (rt *runtime) sessionOf(r *http.Request, v *visit) (opened *openedSession, dead Reason, refused *refusal) {
+	for _, sealed := range v.cookies.Session {
+		candidate, reason, refused := rt.openSession(r.Context(), v, sealed)
+		switch {
+		case refused != nil:
+			return nil, "", refused
+		case candidate == nil:
+			dead = reason
+		case opened != nil && opened.Subject != candidate.Subject:
+			// somebody has planted a second cookie beside the first; nobody can say which is the user's
+			return nil, reasonSessionInvalid, nil
+		case opened == nil || candidate.LastUsed.After(opened.LastUsed):
+			opened = candidate
+		}
+	}
+	if opened == nil {
+		if dead == "" && v.cookies.HasSession() {
+			dead = reasonSessionInvalid
+		}
+		return nil, dead, nil
+	}
+	now := rt.now()
+	if dead := rt.login.judgeClocks(opened.Session, now, rt.headers.accessToken); dead != "" {
+		v.newer = rt.login.memory.isSuperseded(opened.ID)
+		return nil, dead, nil
+	}
+	if !opened.returned.Load() {
+		opened.returned.Store(true)
+		rt.login.memory.comesBack(opened.Session, now)
+	}
+	return opened, "", nil
+}
+
+// judgeClocks looks at the clocks of a session, which are never mixed: the absolute one, the idle one, and that of the access token, which
+// counts only where the token is passed on.
+func (l *login) judgeClocks(sess *session.Session, now time.Time, passesToken bool) Reason {
+	switch {
+	case !now.Before(sess.Created.Add(l.absolute)):
+		return reasonSessionExpired
+	case l.idle > 0 && !now.Before(sess.LastUsed.Add(l.idle)):
+		return reasonSessionIdle
+	case passesToken && sess.AccessToken == "":
+		return reasonSessionInvalid // made when it did not have to be kept
+	case passesToken && !sess.AccessExpires.IsZero() && !now.Before(sess.AccessExpires):
+		return reasonSessionExpired
+	default:
+		return ""
+	}
+}
+
+// openSession opens a session's cookie, or finds it open.
+func (rt *runtime) openSession(ctx context.Context, v *visit, sealed string) (*openedSession, Reason, *refusal) {
+	l := rt.login
+	now := rt.now()
+	key := sessionKey{v.host, sealed}
+	if opened := l.opened.get(key, now); opened != nil {
+		return opened, "", nil
+	}
+	sess, reference, current, err := session.OpenCookie(ctx, l.sealer, l.binding(v, l.cookies.Name(v.secure)), sealed)
+	if err != nil || (reference != nil) != (l.store != nil) {
+		return nil, reasonSessionInvalid, nil
+	}
+	opened := &openedSession{reference: reference, current: current}
+	if reference != nil {
+		if !now.Before(reference.Expires) {
+			return nil, reasonSessionExpired, nil
+		}
+		ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+		defer cancel()
+		switch sess, err = l.store.Load(ctx, reference); {
+		case errors.Is(err, session.ErrNotFound):
+			return nil, reasonSessionExpired, nil
+		case err != nil:
+			return nil, "", &refusal{reason: reasonStoreUnavailable, cause: err}
+		}
+	}
+	opened.Session = sess
+	opened.payload = sess.Claims
+	opened.cachedUntil = sess.Created.Add(l.absolute)
+	if reference != nil {
+		opened.cachedUntil = now.Add(storedSessionLifetime)
+	}
+	key.host, key.sealed = strings.Clone(key.host), strings.Clone(key.sealed) // not the whole header with it
+	l.opened.put(key, opened)
+	return opened, "", nil
+}
+
+// identifySession makes the identity that this handler sees in a session, by the same rules as in a token.
+func (rt *runtime) identifySession(opened *openedSession) (*identity, *refusal) {
+	if id := opened.identityFor(rt.number); id != nil {
+		return id, nil
+	}
+	if rt.plainIdentity {
+		id := &identity{method: methodSession, issuer: rt.policy.issuer, user: opened.Subject, payload: opened.payload}
+		rt.addSessionHeaders(id, opened)
+		opened.accept(rt.number, id)
+		return id, nil
+	}
+	claims := opened.claims()
+	if claims == nil {
+		return nil, refuseClaim(reasonClaimRequired, "the claims of the session", nil)
+	}
+	if _, ok := claims["scope"]; !ok && opened.Scope != "" {
+		claims["scope"] = opened.Scope // what the login was granted, for rules about scopes
+	}
+	if refused := rt.authorization.check(claims); refused != nil {
+		refused.account = accountOf(claims)
+		return nil, refused
+	}
+	id, refused := rt.identify(&opened.verifiedToken, claims)
+	if refused != nil {
+		refused.account = accountOf(claims)
+		return nil, refused
+	}
+	id.method = methodSession
+	rt.addSessionHeaders(id, opened)
+	opened.accept(rt.number, id)
+	return id, nil
+}
+
+// addSessionHeaders adds the headers that only a session can fill.
+func (rt *runtime) addSessionHeaders(id *identity, opened *openedSession) {
+	if rt.headers.userinfo && rt.plainIdentity {
+		rt.addHeader(id, headerUserinfo, base64.StdEncoding.EncodeToString([]byte(opened.payload)))
+	}
+	if rt.headers.idToken && opened.IDTokenClaims != "" {
+		rt.addHeader(id, headerIDToken, base64.StdEncoding.EncodeToString([]byte(opened.IDTokenClaims)))
+	}
+	if rt.headers.rawIDToken && opened.IDToken != "" {
+		rt.addHeader(id, headerRawIDToken, opened.IDToken)
+	}
+	if rt.headers.refreshToken && opened.RefreshToken != "" {
+		rt.addHeader(id, headerRefreshToken, opened.RefreshToken)
+	}
+}
+
+// accountOf is how a page names the account that somebody is signed in with.
+func accountOf(claims map[string]any) string {
+	for _, name := range []string{"preferred_username", "email", "name", "sub"} {
+		if text, ok := claims[name].(string); ok && strings.TrimSpace(text) != "" {
+			return logText(text)
+		}
+	}
+	return ""
+}
+
+// renewal returns the cookies that carry a session on: when it was last reissued long enough ago, or sealed with an older key. All requests
+// that bring the same cookie get the same new one.
+func (rt *runtime) renewal(ctx context.Context, v *visit, opened *openedSession) []string {
+	l := rt.login
+	now := rt.now()
+	if opened.current && now.Sub(opened.LastUsed) < l.reissue || l.memory.isSuperseded(opened.ID) {
+		return nil
+	}
+	opened.mu.Lock()
+	defer opened.mu.Unlock()
+	if opened.reissued != nil && now.Sub(opened.at) < l.reissue {
+		return opened.reissued
+	}
+	renewed := *opened.Session
+	renewed.LastUsed = now
+	cookies, _, err := l.save(ctx, v, &renewed, opened.reference)
+	if err != nil {
+		rt.logger.Error("session not reissued", zap.String("reason", string(reasonStoreUnavailable)), zap.Error(err))
+		return nil
+	}
+	opened.reissued, opened.at = cookies, now
+	return cookies
+}
+
+// save seals a session into cookies, and into the store where there is one.
+func (l *login) save(ctx context.Context, v *visit, sess *session.Session, reference *session.Reference) (cookies []string, dropped bool, err error) {
+	binding := l.binding(v, l.cookies.Name(v.secure))
+	var sealed string
+	if l.store == nil {
+		sealed, dropped, err = l.cookies.SealSession(ctx, l.sealer, binding, sess)
+	} else {
+		if reference == nil {
+			reference = &session.Reference{ID: sess.ID, Expires: sess.Created.Add(l.absolute)}
+			rand.Read(reference.Key[:]) //nolint:errcheck // it never fails
+		}
+		ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+		defer cancel()
+		if err = l.store.Save(ctx, reference, sess); err == nil {
+			sealed, err = l.sealer.SealReference(ctx, binding, reference)
+		}
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	return l.cookies.Session(&v.cookies, v.secure, sealed, sess.Created.Add(l.absolute).Sub(sess.LastUsed)), dropped, nil
+}
