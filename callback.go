@@ -155,6 +155,7 @@ func (rt *runtime) serveProviderError(
 		return rt.startLogin(w, r, st, loginAttempt{returnURL: returnURLOf(state, transaction), number: 1, prompt: state.Prompt})
 	}
 	refused := refuseClaim(reasonProviderError, "a code", "error "+printable(response.errorCode))
+	refused.warns = transaction != nil && !slices.Contains(userErrors, response.errorCode)
 	switch {
 	case state == nil:
 	case response.errorCode == "access_denied":
@@ -164,6 +165,9 @@ func (rt *runtime) serveProviderError(
 	}
 	return rt.refuseCallback(w, r, st, state, transaction, refused)
 }
+
+// userErrors are what a provider says of its user rather than of our configuration (OpenID Connect Core section 3.1.2.6).
+var userErrors = []string{"access_denied", "login_required", "interaction_required", "account_selection_required", "consent_required"}
 
 // printable makes a stranger's word fit for a log line.
 func printable(text string) string {
@@ -188,7 +192,9 @@ func (rt *runtime) finishLogin(
 	l, v := rt.login, &st.visit
 	metadata, failed := rt.provider.Metadata(r.Context())
 	if failed != nil {
-		return true, rt.refuseCallback(w, r, st, nil, nil, rt.providerRefusal(failed)) // not spent: a reload may yet succeed
+		refused := rt.providerRefusal(failed) // the login is not spent: a reload may yet succeed
+		refused.action = l.loginURL(returnURLOf(state, transaction), "")
+		return true, rt.refuse(w, r, st, "", refused)
 	}
 	outcome, first := l.memory.claim(state.Random, rt.now())
 	if first {
@@ -213,10 +219,11 @@ func (rt *runtime) finishLogin(
 		return false, nil
 	case result.refused != nil:
 		repeated := *result.refused
+		repeated.warns = first // a reload says nothing new
 		return true, rt.refuseCallback(w, r, st, state, transaction, &repeated)
 	}
 	v.reply = append(v.reply, result.cookies...)
-	session.Write(w.Header(), v.reply)
+	st.setCookies(w.Header(), v.reply)
 	rt.goTo(w, r, result.target)
 	return true, nil
 }
@@ -276,7 +283,7 @@ func (rt *runtime) heal(w http.ResponseWriter, r *http.Request, st *requestState
 	}
 	if opened != nil {
 		rt.forget(st, state, nil)
-		session.Write(w.Header(), v.reply)
+		st.setCookies(w.Header(), v.reply)
 		redirect(w, r, location(returnURLOf(state, nil), publicOrigin(r)))
 		return nil
 	}

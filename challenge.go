@@ -12,7 +12,6 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-openid-connect/caddy-openid-connect/internal/jose"
-	"github.com/caddy-openid-connect/caddy-openid-connect/internal/session"
 )
 
 // Who writes the bodies of refusals.
@@ -56,7 +55,7 @@ func (rt *runtime) refuse(w http.ResponseWriter, r *http.Request, st *requestSta
 		// nobody wants the body: without this the server would read on before it answers
 		header.Set("Connection", "close")
 	}
-	session.Write(header, st.visit.reply)
+	st.setCookies(header, st.visit.reply)
 	st.refused = &shownRefusal{code: a.code, reason: refused.reason, requestID: id}
 	if rt.errorResponses == errorResponsesHandleErrors && !st.ownEndpoint {
 		return caddyhttp.HandlerError{StatusCode: a.status, Err: errors.New(a.text), ID: id}

@@ -308,6 +308,7 @@ type refusal struct {
 	cause    error
 
 	status     int           // instead of the reason's own
+	warns      bool          // the operator should know: it took a login at the provider to get here
 	retryAfter time.Duration // with status 503
 	scope      string        // with insufficient_scope: what is needed
 

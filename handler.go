@@ -249,16 +249,13 @@ func reasonOfProvider(err error) Reason {
 func (rt *runtime) logRefusal(r *http.Request, st *requestState, refused *refusal, requestID string) {
 	a := refused.answer()
 	level := zapcore.DebugLevel
-	switch refused.reason {
-	case reasonCodeExchangeFailed, reasonUserinfoFailed, reasonSubjectMismatch, reasonNonceMismatch, reasonHashMismatch:
-		level = zapcore.WarnLevel
-	case reasonSessionTooLarge, reasonStoreUnavailable:
+	switch {
+	case refused.reason == reasonSessionTooLarge || refused.reason == reasonStoreUnavailable:
 		level = zapcore.ErrorLevel
-	case reasonCrossSiteLogin:
-	default:
-		if a.status == http.StatusForbidden {
-			level = zapcore.InfoLevel
-		}
+	case a.status == http.StatusForbidden && refused.reason != reasonCrossSiteLogin:
+		level = zapcore.InfoLevel
+	case refused.warns:
+		level = zapcore.WarnLevel
 	}
 	entry := rt.logger.Check(level, "request refused")
 	if entry == nil {

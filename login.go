@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -50,6 +51,8 @@ type login struct {
 	store          session.Store // nil: the cookie holds the session
 	opened         *sessionCache
 	memory         *loginMemory
+	announced      *announcements
+	unfit          atomic.Pointer[provider.Metadata] // that was complained of
 
 	idle, absolute, reissue time.Duration
 }
@@ -119,7 +122,7 @@ func (rt *runtime) startLogin(w http.ResponseWriter, r *http.Request, st *reques
 		entry.Write(zap.String("issuer", rt.issuerName), zap.String("host", r.Host), zap.Int("attempt", attempt.number),
 			zap.String("dead_session", string(st.dead)), zap.String("request_id", requestID(r)))
 	}
-	session.Write(w.Header(), v.reply)
+	st.setCookies(w.Header(), v.reply)
 	redirect(w, r, target)
 	return nil
 }
@@ -131,14 +134,21 @@ func (rt *runtime) metadataForLogin(r *http.Request) (*provider.Metadata, *refus
 	case err != nil:
 		return nil, rt.providerRefusal(err)
 	case metadata.Authorization == "" || metadata.Token == "":
-		return nil, refuseClaim(reasonDiscoveryFailed, "authorization_endpoint and token_endpoint in the provider's metadata",
+		return nil, rt.unfit(metadata, "authorization_endpoint and token_endpoint in the provider's metadata",
 			"none: this issuer does not log users in (put a provider such as Dex or Keycloak in front of it)")
 	case metadata.RequiresPAR:
-		return nil, refuseClaim(reasonDiscoveryFailed, "a provider that takes plain authorization requests",
+		return nil, rt.unfit(metadata, "a provider that takes plain authorization requests",
 			"one that requires pushed authorization requests (RFC 9126)")
 	default:
 		return metadata, nil
 	}
+}
+
+// unfit refuses a login that the provider's metadata rules out. The operator is told once for each document.
+func (rt *runtime) unfit(metadata *provider.Metadata, expected, got string) *refusal {
+	refused := refuseClaim(reasonDiscoveryFailed, expected, got)
+	refused.warns = rt.login.unfit.Swap(metadata) != metadata
+	return refused
 }
 
 func (l *login) redirectURIFor(origin string) string {

@@ -82,7 +82,7 @@ func newVisitor(t testing.TB, s *site, p *optest.Provider) *visitor {
 	return v
 }
 
-// with returns the same person with a copy of the browser.
+// clone returns the same person with a copy of the browser.
 func (v *visitor) clone() *visitor {
 	copied := *v
 	copied.Browser = v.Clone()
@@ -285,6 +285,15 @@ func (v *visitor) lose(match func(string) bool) {
 		cookie.MaxAge = -1
 		v.SetCookie(v.url("/"), cookie)
 	}
+}
+
+// flipped is the text with another letter at one place.
+func flipped(text string, at int) string {
+	letter := "a"
+	if text[at] == 'a' {
+		letter = "b"
+	}
+	return text[:at] + letter + text[at+1:]
 }
 
 // hits counts what the provider was asked for, besides its metadata and keys.

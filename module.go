@@ -109,8 +109,8 @@ type Handler struct {
 	ClientSecret string `json:"client_secret,omitempty"`
 
 	// How the client authenticates: client_secret_basic, client_secret_post, client_secret_jwt, private_key_jwt, tls_client_auth,
-	// self_signed_tls_client_auth or none. Exactly this is used, nothing is tried out. Default: client_secret_basic with a secret,
-	// private_key_jwt with a key, else none
+	// self_signed_tls_client_auth or none. Exactly this is used, nothing is tried out. Default: private_key_jwt with an assertion file,
+	// else client_secret_basic with a secret, private_key_jwt with a key, or none
 	TokenEndpointAuthMethod string `json:"token_endpoint_auth_method,omitempty"`
 
 	// The same for introspection. Default: as token_endpoint_auth_method

@@ -31,6 +31,7 @@ type requestState struct {
 	dead         Reason // why a session cookie that was sent is none
 	signedIn     bool   // there is a session, which a rule refuses
 	ownEndpoint  bool
+	ownCookies   []string // that handlers of ours have set on the answer
 
 	writer responseWriter
 }
@@ -54,7 +55,7 @@ func stateOf(r *http.Request, rt *runtime) *requestState {
 	st, ok := caddyhttp.GetVar(ctx, stateVar).(*requestState)
 	if ok {
 		st.rt.headers.strip(r) // what an outer handler has set is void when this one decides
-		*st = requestState{rt: rt, nested: true, cookieHeader: slices.Clone(st.cookieHeader), proof: st.proof, writer: st.writer}
+		*st = requestState{rt: rt, nested: true, cookieHeader: slices.Clone(st.cookieHeader), proof: st.proof, ownCookies: st.ownCookies, writer: st.writer}
 	} else {
 		st = &requestState{rt: rt}
 		caddyhttp.SetVar(ctx, stateVar, st)
@@ -173,7 +174,7 @@ func placeholderValue(value any) any {
 // response wraps w for the next handler: no shared cache keeps what one user was shown, nobody behind us sets our cookies, and ours
 // are added. private says that the answer is for one user.
 func (st *requestState) response(w http.ResponseWriter, private bool) http.ResponseWriter {
-	writer := responseWriter{ResponseWriter: w, private: private, cookies: st.visit.reply}
+	writer := responseWriter{ResponseWriter: w, st: st, private: private, cookies: st.visit.reply}
 	if st.rt.login != nil {
 		writer.ours = st.rt.login.cookies
 	}
@@ -187,10 +188,20 @@ func (st *requestState) response(w http.ResponseWriter, private bool) http.Respo
 	return &st.writer
 }
 
+// setCookies adds cookies of ours to an answer.
+func (st *requestState) setCookies(header http.Header, cookies []string) {
+	if len(cookies) == 0 {
+		return
+	}
+	session.Write(header, cookies)
+	st.ownCookies = append(slices.Clip(st.ownCookies), cookies...)
+}
+
 // responseWriter completes the headers of a response when they are written. It passes on everything else; http.ResponseController finds
 // the rest through Unwrap.
 type responseWriter struct {
 	http.ResponseWriter
+	st      *requestState
 	private bool
 	ours    *session.Cookies // nil: none
 	cookies []string
@@ -205,11 +216,12 @@ func (w *responseWriter) decide() {
 	header := w.Header()
 	if w.ours != nil {
 		w.ours.FilterResponse(header)
+		session.Write(header, w.st.ownCookies) // those of a handler within this one
 	}
 	switch {
 	case len(w.cookies) > 0:
 		header["Cache-Control"] = []string{"private, no-store"}
-		session.Write(header, w.cookies)
+		w.st.setCookies(header, w.cookies)
 	case w.private && len(header["Cache-Control"]) == 0:
 		header["Cache-Control"] = []string{"private"}
 	}

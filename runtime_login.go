@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -61,6 +62,9 @@ func (h *Handler) acquireLogin(ctx caddy.Context, rt *runtime) error {
 	}
 	for name, values := range h.TokenParams {
 		l.tokenParams[name] = values
+	}
+	if len(h.Resource) > 0 {
+		l.tokenParams["resource"] = h.Resource // at both endpoints (RFC 8707 section 2.2)
 	}
 	var err error
 	if l.client, err = h.clientAuthentication(h.tokenAuthMethod()); err != nil {
@@ -193,6 +197,7 @@ func (h *Handler) acquireSessions(ctx caddy.Context, rt *runtime, settings Sessi
 	scope := fmt.Sprintf("%q %q %q %+v %v %q %v", l.issuer, l.clientID, l.checks, h.cookieConfig(settings), secrets, settings.Storage, l.absolute)
 	l.needs = acquirePart(rt, "login needs "+scope, newSharedNeeds)
 	rt.releases = append(rt.releases, l.needs.add(rt.number, loginNeeds{keeps: h.sessionContents(rt), userinfo: h.userinfoPolicy(rt)}))
+	l.announced = acquirePart(rt, "announcements "+l.clientID, func() *announcements { return &announcements{told: make(map[string]any)} })
 	l.opened = acquirePart(rt, "opened sessions "+scope, newSessionCache)
 	l.memory = acquirePart(rt, "logins "+scope, newLoginMemory)
 	return nil
@@ -231,15 +236,42 @@ func (h *Handler) announce(ctx caddy.Context, rt *runtime) {
 	if rt.login == nil {
 		return
 	}
+	sites := originsOf(ctx, h)
+	for _, site := range sites {
+		if !site.reached && rt.login.redirectURI == "" {
+			rt.logger.Warn("no login can end here: the route around openid_connect does not lead to its callback",
+				zap.String("got", rt.login.redirectPath), zap.String("origin", site.origin),
+				zap.String("hint", "put path_prefix under the path of the block around the directive, or the directive at site level"))
+		}
+	}
 	uris := []string{rt.login.redirectURI}
 	if rt.login.redirectURI == "" {
 		uris = nil
-		for _, origin := range originsOf(ctx, h) {
-			uris = append(uris, origin+rt.login.redirectPath)
+		for _, site := range sites {
+			uris = append(uris, site.origin+rt.login.redirectPath)
 		}
 	}
 	for _, uri := range uris {
-		rt.logger.Info("register this redirect URI with the provider", zap.String("redirect_uri", uri),
-			zap.String("client_id", h.ClientID), zap.String("issuer", rt.issuerName))
+		if rt.login.announced.first(ctx.GetMetricsRegistry(), uri) {
+			rt.logger.Info("register this redirect URI with the provider", zap.String("redirect_uri", uri),
+				zap.String("client_id", h.ClientID), zap.String("issuer", rt.issuerName))
+		}
 	}
+}
+
+// announcements keeps handlers that share a redirect URI from telling it one after the other.
+type announcements struct {
+	mu   sync.Mutex
+	told map[string]any // in which configuration load
+}
+
+// first reports whether the URI has not been told in this load.
+func (a *announcements) first(load any, uri string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.told[uri] == load {
+		return false
+	}
+	a.told[uri] = load
+	return true
 }

@@ -1,8 +1,8 @@
-// Command demo shows Caddy with the openid_connect handler in front of an upstream, with access tokens from a real
-// provider. Everything runs in this process, on 127.0.0.1 only.
+// Command demo shows Caddy with the openid_connect handler in front of an upstream, with logins and access tokens from a
+// real provider. Everything runs in this process, on 127.0.0.1 only.
 //
-//	go run .          # starts, prints requests to try, stays until Ctrl-C
-//	go run . -check   # makes the requests itself and fails if an answer is not as expected
+//	go run .          # starts, prints pages to open and requests to try, stays until Ctrl-C
+//	go run . -check   # logs in and makes the requests itself, and fails if an answer is not as expected
 package main
 
 import (
@@ -55,8 +55,8 @@ func show(ctx context.Context, out io.Writer, o options) (err error) {
 	if err != nil {
 		return err
 	}
-	site := s.jwtSite(address)
-	if err := s.gateway.LoadCaddyfile(site); err != nil {
+	site := s.mainSite(address)
+	if err := s.load(site); err != nil {
 		return err
 	}
 	reader, err := s.token(ctx, ordersReader)
@@ -71,10 +71,11 @@ func show(ctx context.Context, out io.Writer, o options) (err error) {
 	if err != nil {
 		return err
 	}
+	printPages(out, "http://"+address)
 	printRequests(out, site, "http://"+address+"/orders", tokens{reader: reader, tampered: bad, guest: visitor})
 	fmt.Fprintf(out, "\nA fresh token (they live for an hour):\n\n  curl -s -u %s:%s -d grant_type=client_credentials %s\n",
 		ordersReader, s.secret, s.tokenEndpoint())
-	fmt.Fprintln(out, "\nRunning. Ctrl-C ends it.")
+	fmt.Fprintf(out, "\nRunning. Open http://%s/ in a browser; Ctrl-C ends the demo.\n", address)
 	<-ctx.Done()
 	return nil
 }

@@ -29,10 +29,12 @@ func TestVerify(t *testing.T) {
 var (
 	assignment = regexp.MustCompile(`^  ([A-Z]+)=(\S+)$`)
 	promise    = regexp.MustCompile(`^  # (\d{3})(?:, error="(\w+)")?: `)
+	site       = regexp.MustCompile(`^  (http://127\.0\.0\.1:\d+)/$`)
+	path       = regexp.MustCompile(`^    (/\S*) +(open|for|the)`)
 	curl       = regexp.MustCompile(`^  curl -i(?: -H "Authorization: Bearer \$([A-Z]+)")? (\S+)$`)
 )
 
-// TestShow makes the requests that the demo prints, and holds it to the answers that it promises.
+// TestShow opens the pages and makes the requests that the demo prints, and holds it to the answers that it promises.
 func TestShow(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	reader, writer := io.Pipe()
@@ -45,11 +47,25 @@ func TestShow(t *testing.T) {
 
 	tokens := make(map[string]string)
 	promised, requests := "", 0
+	browser, root, pages := probe.NewBrowser(), "", 0
 	lines := bufio.NewScanner(reader)
 	for lines.Scan() && !strings.HasPrefix(lines.Text(), "Running.") {
 		line := lines.Text()
 		if match := assignment.FindStringSubmatch(line); match != nil {
 			tokens[match[1]] = match[2]
+		}
+		if match := site.FindStringSubmatch(line); match != nil {
+			root = match[1]
+		}
+		if match := path.FindStringSubmatch(line); match != nil {
+			page := browser.Visit(ctx, root+match[1])
+			if page.Outcome() != "200" {
+				t.Errorf("%s: %s", match[1], page.Outcome())
+			}
+			if wants := match[2] == "for"; wants != strings.Contains(page.Text(), "Sign in as Alice") {
+				t.Errorf("%s: wants a login: %t\n%s", match[1], !wants, page.Text())
+			}
+			pages++
 		}
 		if match := promise.FindStringSubmatch(line); match != nil {
 			promised = strings.TrimSpace(match[1] + " " + match[2])
@@ -72,8 +88,8 @@ func TestShow(t *testing.T) {
 	if err := lines.Err(); err != nil {
 		t.Fatal(err)
 	}
-	if requests != 4 {
-		t.Errorf("the demo printed %d requests, want 4", requests)
+	if requests != 4 || pages != 4 {
+		t.Errorf("the demo printed %d requests and %d pages, want 4 of each", requests, pages)
 	}
 
 	cancel()

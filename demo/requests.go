@@ -8,6 +8,20 @@ import (
 	"strings"
 )
 
+// printPages shows what to open in a browser.
+func printPages(out io.Writer, site string) {
+	fmt.Fprintf(out, "Open this in a browser, and sign in as Alice or as Bob. There are no passwords.\n\n  %s/\n\n", site)
+	for _, page := range []struct{ path, what string }{
+		{"/", "open to everyone"},
+		{"/account?tab=1", "for everyone who signs in; shows what the upstream got"},
+		{"/admin", "for Alice; Bob is told that he may not"},
+		{"/oauth2/session", "the session, as JSON for scripts"},
+	} {
+		fmt.Fprintf(out, "    %-16s %s\n", page.path, page.what)
+	}
+	fmt.Fprintln(out)
+}
+
 // tokens are those that the printed requests use.
 type tokens struct {
 	reader, tampered, guest string

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"strings"
 	"time"
 
 	"golang.org/x/oauth2"
@@ -23,6 +22,8 @@ const (
 	apiAudience = "https://api.demo.localhost"
 	// apiClient is the API as a client of the provider, which it has to be to ask the introspection endpoint.
 	apiClient = "api"
+	// webApplication is the site as a client of the provider, for people who log in.
+	webApplication = "demo-web"
 
 	ordersScope = "orders:read"
 )
@@ -39,6 +40,7 @@ const (
 
 // stack is everything that the demo runs: a provider, an upstream, and Caddy between a client and the upstream.
 type stack struct {
+	provider *provider.Provider
 	issuer   string
 	secret   string // of all clients; made anew for each run
 	upstream *upstream.Handler
@@ -70,7 +72,8 @@ func (s *stack) newProvider(address string) (http.Handler, error) {
 	orders := []string{ordersScope}
 	menu := []string{"menu:read"}
 	aud := []string{apiAudience, apiClient}
-	return provider.New(provider.Options{
+	var err error
+	s.provider, err = provider.New(provider.Options{
 		Issuer: s.issuer,
 		Clients: []provider.Client{
 			{ID: ordersReader, Secret: s.secret, Scopes: orders, Audience: aud},
@@ -81,6 +84,37 @@ func (s *stack) newProvider(address string) (http.Handler, error) {
 		},
 		Resources: []provider.Resource{{ClientID: apiClient, Secret: s.secret, Audience: apiAudience}},
 	})
+	return s.provider, err
+}
+
+// load runs these sites, which share one listener. The provider is told that people come back there.
+func (s *stack) load(sites string) error {
+	if err := s.gateway.LoadCaddyfile(sites); err != nil {
+		return err
+	}
+	address, err := s.address()
+	if err != nil {
+		return err
+	}
+	s.provider.Register(provider.Application{
+		ID:           webApplication,
+		Secret:       s.secret,
+		RedirectURIs: []string{"http://" + address + "/oauth2/callback"},
+		Scopes:       []string{"groups"},
+	})
+	return nil
+}
+
+// address is where Caddy listens.
+func (s *stack) address() (string, error) {
+	addresses, err := s.gateway.Addresses()
+	if err != nil {
+		return "", err
+	}
+	if len(addresses) != 1 {
+		return "", fmt.Errorf("want Caddy on one address, not on %q", addresses)
+	}
+	return addresses[0], nil
 }
 
 // serve runs a handler on a free port; the handler may need to know its address.
@@ -124,24 +158,3 @@ func (s *stack) token(ctx context.Context, client string) (string, error) {
 }
 
 func (s *stack) tokenEndpoint() string { return s.issuer + "/oauth/token" }
-
-// jwtSite is the site that the demo shows: JWTs are verified with the provider's published keys.
-func (s *stack) jwtSite(address string) string {
-	return s.site(address, "set_userinfo_header", "claim_header X-Client-Id client_id")
-}
-
-// opaqueSite takes opaque tokens as well: it asks the provider about them, as the client named here.
-func (s *stack) opaqueSite(address string) string {
-	return s.site(address, "client_id "+apiClient, "client_secret "+s.secret, "claim_header X-Client-Id client_id")
-}
-
-func (s *stack) site(address string, options ...string) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "http://%s {\n\tbind 127.0.0.1\n\topenid_connect %s {\n", address, s.issuer)
-	fmt.Fprintf(&b, "\t\tbearer_only\n\t\taudience %s\n\t\trequired_scopes %s\n", apiAudience, ordersScope)
-	for _, option := range options {
-		fmt.Fprintf(&b, "\t\t%s\n", option)
-	}
-	fmt.Fprintf(&b, "\t}\n\treverse_proxy %s\n}\n", s.upstreamAddress)
-	return b.String()
-}

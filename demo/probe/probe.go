@@ -30,6 +30,8 @@ type Answer struct {
 	Status int
 	Header http.Header
 	Body   []byte
+
+	err error // why there is none
 }
 
 // Do makes the request.
@@ -61,6 +63,9 @@ var errorParameter = regexp.MustCompile(`(?:^|[ ,])error="([^"]*)"`)
 
 // Outcome is the status, followed by the error code of the challenge if there is one: "401 invalid_token".
 func (a *Answer) Outcome() string {
+	if a.err != nil {
+		return "no answer: " + a.err.Error()
+	}
 	outcome := fmt.Sprint(a.Status)
 	challenge := a.Header.Get("Www-Authenticate")
 	if a.Status == http.StatusUnauthorized && !strings.HasPrefix(challenge, "Bearer ") {
@@ -85,6 +90,15 @@ func (a *Answer) Reason() string {
 		return body.Reason + " without a request_id"
 	}
 	return body.Reason
+}
+
+// Field is a member of the JSON body, as text.
+func (a *Answer) Field(name string) string {
+	var body map[string]any
+	if err := json.Unmarshal(a.Body, &body); err != nil {
+		return "no JSON: " + err.Error()
+	}
+	return fmt.Sprint(body[name])
 }
 
 // UpstreamHeaders are those that the upstream received; none if the request did not reach it.

@@ -18,21 +18,36 @@ func (c Client) granted(asked []string) []string {
 	})
 }
 
-// serviceClient shows a Client to the library as one that has the client credentials grant and no login.
-type serviceClient struct{ Client }
+// confidentialClient is what all clients here have in common: they keep a secret.
+type confidentialClient struct{}
 
-func (c serviceClient) GetID() string                        { return c.ID }
-func (c serviceClient) ApplicationType() op.ApplicationType  { return op.ApplicationTypeWeb }
-func (c serviceClient) AuthMethod() oidc.AuthMethod          { return oidc.AuthMethodBasic }
-func (c serviceClient) ResponseTypes() []oidc.ResponseType   { return nil }
-func (c serviceClient) RedirectURIs() []string               { return nil }
-func (c serviceClient) PostLogoutRedirectURIs() []string     { return nil }
-func (c serviceClient) LoginURL(string) string               { return "" }
-func (c serviceClient) IDTokenLifetime() time.Duration       { return time.Hour }
-func (c serviceClient) IDTokenUserinfoClaimsAssertion() bool { return false }
-func (c serviceClient) DevMode() bool                        { return false }
-func (c serviceClient) ClockSkew() time.Duration             { return 0 }
-func (c serviceClient) IsScopeAllowed(scope string) bool     { return slices.Contains(c.Scopes, scope) }
+func (confidentialClient) ApplicationType() op.ApplicationType  { return op.ApplicationTypeWeb }
+func (confidentialClient) AuthMethod() oidc.AuthMethod          { return oidc.AuthMethodBasic }
+func (confidentialClient) PostLogoutRedirectURIs() []string     { return nil }
+func (confidentialClient) IDTokenLifetime() time.Duration       { return time.Hour }
+func (confidentialClient) IDTokenUserinfoClaimsAssertion() bool { return false }
+func (confidentialClient) DevMode() bool                        { return false }
+func (confidentialClient) ClockSkew() time.Duration             { return 0 }
+
+func (confidentialClient) RestrictAdditionalIdTokenScopes() func([]string) []string { return allScopes }
+
+func (confidentialClient) RestrictAdditionalAccessTokenScopes() func([]string) []string {
+	return allScopes
+}
+
+func allScopes(scopes []string) []string { return scopes }
+
+// serviceClient shows a Client to the library as one that has the client credentials grant and no login.
+type serviceClient struct {
+	Client
+	confidentialClient
+}
+
+func (c serviceClient) GetID() string                      { return c.ID }
+func (c serviceClient) ResponseTypes() []oidc.ResponseType { return nil }
+func (c serviceClient) RedirectURIs() []string             { return nil }
+func (c serviceClient) LoginURL(string) string             { return "" }
+func (c serviceClient) IsScopeAllowed(scope string) bool   { return slices.Contains(c.Scopes, scope) }
 
 func (c serviceClient) GrantTypes() []oidc.GrantType {
 	return []oidc.GrantType{oidc.GrantTypeClientCredentials}
@@ -45,14 +60,6 @@ func (c serviceClient) AccessTokenType() op.AccessTokenType {
 	return op.AccessTokenTypeJWT
 }
 
-func (c serviceClient) RestrictAdditionalIdTokenScopes() func([]string) []string { return allScopes }
-
-func (c serviceClient) RestrictAdditionalAccessTokenScopes() func([]string) []string {
-	return allScopes
-}
-
-func allScopes(scopes []string) []string { return scopes }
-
 // tokenRequest is what a Client asked for and is granted.
 type tokenRequest struct {
 	client Client
@@ -60,6 +67,7 @@ type tokenRequest struct {
 }
 
 func (r *tokenRequest) GetSubject() string    { return r.client.ID }
+func (r *tokenRequest) GetClientID() string   { return r.client.ID }
 func (r *tokenRequest) GetAudience() []string { return r.client.Audience }
 func (r *tokenRequest) GetScopes() []string   { return r.scopes }
 

@@ -1,8 +1,13 @@
 package provider
 
 import (
+	"strings"
+
 	"github.com/zitadel/oidc/v3/pkg/oidc"
 )
+
+// scopeGroups is the scope of the groups claim, which the library leaves to its users.
+const scopeGroups = "groups"
 
 // Person is somebody with an account at the provider.
 type Person struct {
@@ -11,6 +16,12 @@ type Person struct {
 	Name     string
 	Email    string
 	Groups   []string
+}
+
+// GivenName is the first of the person's names.
+func (p Person) GivenName() string {
+	name, _, _ := strings.Cut(p.Name, " ")
+	return name
 }
 
 // People returns those who have an account.
@@ -44,7 +55,7 @@ func (p Person) userinfo(info *oidc.UserInfo, scopes []string) {
 		case oidc.ScopeEmail:
 			info.Email = p.Email
 			info.EmailVerified = true
-		case "groups":
+		case scopeGroups:
 			info.AppendClaims("groups", p.Groups)
 		}
 	}

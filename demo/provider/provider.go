@@ -1,6 +1,6 @@
 // Package provider is a small OpenID provider for the demo and for tests: the op package of zitadel/oidc, with everything
 // kept in memory. Its tokens, keys, metadata and introspection answers are those of a provider that people run; only
-// who may ask for what is decided here.
+// who may ask for what is decided here, and the page where people log in.
 package provider
 
 import (
@@ -54,6 +54,9 @@ type Provider struct {
 	storage *storage
 }
 
+// Register adds an application, or replaces the one with its ID.
+func (p *Provider) Register(a Application) { p.storage.register(a) }
+
 // New makes a provider with a fresh signing key.
 func New(opts Options) (*Provider, error) {
 	if opts.Lifetime == 0 {
@@ -73,11 +76,16 @@ func New(opts Options) (*Provider, error) {
 	if _, err := rand.Read(config.CryptoKey[:]); err != nil {
 		return nil, fmt.Errorf("making the key for opaque tokens: %w", err)
 	}
-	handler, err := op.NewProvider(config, store, op.StaticIssuer(opts.Issuer), op.WithAllowInsecure())
+	library, err := op.NewProvider(config, store, op.StaticIssuer(opts.Issuer), op.WithAllowInsecure())
 	if err != nil {
 		return nil, fmt.Errorf("making the provider: %w", err)
 	}
-	return &Provider{Handler: handler, storage: store}, nil
+	page := &loginPage{issuer: opts.Issuer, people: People(), logins: store.logins, library: library}
+	mux := http.NewServeMux()
+	mux.Handle("/", library)
+	mux.HandleFunc("GET "+loginPath, page.show)
+	mux.HandleFunc("POST "+loginPath, page.finish)
+	return &Provider{Handler: mux, storage: store}, nil
 }
 
 // Rotate makes a new signing key and signs with it from now on. The keys before it stay published, as tokens that they

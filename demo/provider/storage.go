@@ -18,20 +18,24 @@ import (
 
 var (
 	errUnknownClient = errors.New("unknown client or wrong secret")
+	errUnknownPerson = errors.New("unknown person")
 	errUnknownToken  = errors.New("unknown, revoked or expired token")
-	errNoLogin       = errors.New("no client of this provider has a login")
 )
 
 // storage implements op.Storage in memory.
 type storage struct {
+	*logins
+
+	issuer    string
 	clients   map[string]Client
 	resources map[string]Resource
 	people    map[string]Person // by subject
 	lifetime  time.Duration
 	keys      *keyRing
 
-	mu     sync.Mutex
-	tokens map[string]accessToken // by token ID
+	mu           sync.Mutex
+	applications map[string]Application
+	tokens       map[string]accessToken // by token ID
 }
 
 // accessToken is what the provider remembers of a token that it issued.
@@ -46,12 +50,16 @@ type accessToken struct {
 
 func newStorage(opts Options, keys *keyRing) *storage {
 	s := &storage{
+		logins:    newLogins(),
+		issuer:    opts.Issuer,
 		clients:   make(map[string]Client),
 		resources: make(map[string]Resource),
 		people:    make(map[string]Person),
 		lifetime:  opts.Lifetime,
 		keys:      keys,
-		tokens:    make(map[string]accessToken),
+
+		applications: make(map[string]Application),
+		tokens:       make(map[string]accessToken),
 	}
 	for _, c := range opts.Clients {
 		s.clients[c.ID] = c
@@ -67,7 +75,7 @@ func newStorage(opts Options, keys *keyRing) *storage {
 
 // scopes returns every scope that some client may have.
 func (s *storage) scopes() []string {
-	scopes := []string{oidc.ScopeOpenID, oidc.ScopeProfile, oidc.ScopeEmail, "groups"}
+	scopes := []string{oidc.ScopeOpenID, oidc.ScopeProfile, oidc.ScopeEmail, scopeGroups}
 	for _, c := range s.clients {
 		scopes = append(scopes, c.Scopes...)
 	}
@@ -83,7 +91,7 @@ func (s *storage) ClientCredentials(_ context.Context, id, secret string) (op.Cl
 	if !ok || !sameSecret(c.Secret, secret) {
 		return nil, errUnknownClient
 	}
-	return serviceClient{c}, nil
+	return serviceClient{Client: c}, nil
 }
 
 // ClientCredentialsTokenRequest implements op.ClientCredentialsStorage.
@@ -96,19 +104,37 @@ func (s *storage) ClientCredentialsTokenRequest(_ context.Context, id string, sc
 }
 
 func (s *storage) GetClientByClientID(_ context.Context, id string) (op.Client, error) {
-	c, ok := s.clients[id]
-	if !ok {
-		return nil, errUnknownClient
+	if a, ok := s.application(id); ok {
+		return webClient{Application: a, issuer: s.issuer}, nil
 	}
-	return serviceClient{c}, nil
+	if c, ok := s.clients[id]; ok {
+		return serviceClient{Client: c}, nil
+	}
+	return nil, errUnknownClient
 }
 
-// AuthorizeClientIDSecret authenticates callers of the introspection and revocation endpoints: resources and clients.
+func (s *storage) register(a Application) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.applications[a.ID] = a
+}
+
+func (s *storage) application(id string) (Application, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a, ok := s.applications[id]
+	return a, ok
+}
+
+// AuthorizeClientIDSecret authenticates applications at the token endpoint, and everyone at introspection and revocation.
 func (s *storage) AuthorizeClientIDSecret(_ context.Context, id, secret string) error {
 	if r, ok := s.resources[id]; ok && sameSecret(r.Secret, secret) {
 		return nil
 	}
 	if c, ok := s.clients[id]; ok && sameSecret(c.Secret, secret) {
+		return nil
+	}
+	if a, ok := s.application(id); ok && sameSecret(a.Secret, secret) {
 		return nil
 	}
 	return errUnknownClient
@@ -129,8 +155,8 @@ func (s *storage) CreateAccessToken(_ context.Context, request op.TokenRequest) 
 		issued:   now,
 		expires:  now.Add(s.lifetime),
 	}
-	if r, ok := request.(*tokenRequest); ok {
-		token.clientID = r.client.ID
+	if r, ok := request.(interface{ GetClientID() string }); ok {
+		token.clientID = r.GetClientID()
 	}
 	id := rand.Text()
 
@@ -230,32 +256,16 @@ func (s *storage) KeySet(context.Context) ([]op.Key, error) {
 
 func (s *storage) Health(context.Context) error { return nil }
 
-// Logins. op.Storage asks for them, but no client here has a redirect URI, so the library never gets this far.
-
-func (s *storage) CreateAuthRequest(context.Context, *oidc.AuthRequest, string) (op.AuthRequest, error) {
-	return nil, errNoLogin
-}
-
-func (s *storage) AuthRequestByID(context.Context, string) (op.AuthRequest, error) {
-	return nil, errNoLogin
-}
-
-func (s *storage) AuthRequestByCode(context.Context, string) (op.AuthRequest, error) {
-	return nil, errNoLogin
-}
-
-func (s *storage) SaveAuthCode(context.Context, string, string) error { return errNoLogin }
-
-func (s *storage) DeleteAuthRequest(context.Context, string) error { return errNoLogin }
+// Refresh tokens: there are none. Clients have no grant for them, so the library never gets this far.
 
 func (s *storage) CreateAccessAndRefreshTokens(
 	context.Context, op.TokenRequest, string,
 ) (string, string, time.Time, error) {
-	return "", "", time.Time{}, errNoLogin
+	return "", "", time.Time{}, op.ErrInvalidRefreshToken
 }
 
 func (s *storage) TokenRequestByRefreshToken(context.Context, string) (op.RefreshTokenRequest, error) {
-	return nil, errNoLogin
+	return nil, op.ErrInvalidRefreshToken
 }
 
 func (s *storage) GetRefreshTokenInfo(context.Context, string, string) (string, string, error) {
@@ -264,6 +274,19 @@ func (s *storage) GetRefreshTokenInfo(context.Context, string, string) (string, 
 
 func (s *storage) TerminateSession(context.Context, string, string) error { return nil }
 
+// SetUserinfoFromRequest implements op.CanSetUserinfoFromRequest: it adds to an ID token what the library leaves to be added there.
+func (s *storage) SetUserinfoFromRequest(
+	_ context.Context, info *oidc.UserInfo, request op.IDTokenRequest, scopes []string,
+) error {
+	person, ok := s.people[request.GetSubject()]
+	if !ok {
+		return errUnknownPerson
+	}
+	person.userinfo(info, scopes)
+	return nil
+}
+
+// SetUserinfoFromScopes does nothing, as the library advises.
 func (s *storage) SetUserinfoFromScopes(context.Context, *oidc.UserInfo, string, string, []string) error {
 	return nil
 }
@@ -282,4 +305,6 @@ func (s *storage) ValidateJWTProfileScopes(context.Context, string, []string) ([
 var (
 	_ op.Storage                  = (*storage)(nil)
 	_ op.ClientCredentialsStorage = (*storage)(nil)
+
+	_ op.CanSetUserinfoFromRequest = (*storage)(nil)
 )
