@@ -210,7 +210,7 @@ func (rt *runtime) finishLogin(
 		select {
 		case <-outcome.done:
 		case <-r.Context().Done():
-			return true, r.Context().Err()
+			return true, nil // there is nobody to tell
 		}
 	}
 	result, available := l.memory.replay(outcome, rt.now())
@@ -222,7 +222,11 @@ func (rt *runtime) finishLogin(
 		repeated.warns = first // a reload says nothing new
 		return true, rt.refuseCallback(w, r, st, state, transaction, &repeated)
 	}
-	v.reply = append(v.reply, result.cookies...)
+	if first || !l.memory.isSuperseded(result.id) {
+		v.reply = append(v.reply, result.cookies...)
+	} else {
+		rt.forget(st, state, transaction) // the browser has a newer session than this one
+	}
 	st.setCookies(w.Header(), v.reply)
 	rt.goTo(w, r, result.target)
 	return true, nil
@@ -247,7 +251,11 @@ func (rt *runtime) redeem(
 	if refused != nil {
 		return refused
 	}
-	cookies, dropped, err := l.save(ctx, v, sess, nil)
+	received := v.cookies
+	if !received.HasSession() && (l.strict || r.Method == http.MethodPost) {
+		received = l.cookies.Unseen() // the browser kept back what it has, as another site sent it here
+	}
+	cookies, dropped, err := l.save(ctx, v, &received, sess, nil)
 	switch {
 	case errors.Is(err, session.ErrTooLarge):
 		refused := refuseClaim(reasonSessionTooLarge, "at most "+logText(l.cookies.Budget())+" bytes", biggestClaim(sess))
@@ -264,6 +272,7 @@ func (rt *runtime) redeem(
 			_ = l.store.Delete(ctx, old.reference) // it expires there in any case
 		}
 	}
+	outcome.id = sess.ID
 	outcome.target = location(returnURLOf(state, transaction), publicOrigin(r))
 	outcome.cookies = append(cookies,
 		l.cookies.DeleteTransaction(v.secure, l.cookies.TransactionName(v.secure, state.Random)),

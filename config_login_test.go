@@ -237,11 +237,11 @@ func TestEndpointChecks(t *testing.T) {
 		"path_prefix /sso\nredirect_uri /sso/logout":              "redirect_uri: /sso/logout is another endpoint",
 		"redirect_uri https://app.example.com/oauth2/logged-out":  "redirect_uri: /oauth2/logged-out is another endpoint",
 		"redirect_uri /oauth2/session\nbearer_only":               "redirect_uri: /oauth2/session is another endpoint",
-		"path_prefix /":                              "path_prefix: ",
-		"path_prefix /oauth2/":                       "path_prefix: ",
-		"path_prefix oauth2":                         "path_prefix: ",
-		"path_prefix https://app.example.com/oauth2": "path_prefix: ",
-		"redirect_uri /callback\npath_prefix /oauth2/\nbearer_only": "path_prefix: ",
+		"path_prefix /oauth2/\nbearer_only":                       "path_prefix: ",
+		"path_prefix /":                                           "path_prefix: ",
+		"path_prefix /oauth2/":                                    "path_prefix: ",
+		"path_prefix oauth2":                                      "path_prefix: ",
+		"path_prefix https://app.example.com/oauth2":              "path_prefix: ",
 	} {
 		checkSettings(t, settings, want)
 	}

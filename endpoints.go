@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-openid-connect/caddy-openid-connect/internal/session"
@@ -63,10 +65,19 @@ func (l *login) ownEndpoint(path string) string {
 	}
 }
 
-// serveEndpoint answers a request to one of the module's own endpoints.
+// serveEndpoint answers a request to one of the module's own endpoints. It returns no error: Caddy would log it with the URI, which holds
+// codes.
 func (rt *runtime) serveEndpoint(w http.ResponseWriter, r *http.Request, st *requestState, name string) error {
 	st.ownEndpoint = true
 	w.Header().Set("Cache-Control", "no-store")
+	if err := rt.endpoint(w, r, st, name); err != nil {
+		rt.logger.Error("answer not written", zap.String("endpoint", name), zap.Error(err))
+		w.WriteHeader(http.StatusInternalServerError)
+	}
+	return nil
+}
+
+func (rt *runtime) endpoint(w http.ResponseWriter, r *http.Request, st *requestState, name string) error {
 	switch name {
 	case endpointCallback:
 		return rt.serveCallback(w, r, st)
@@ -193,7 +204,7 @@ func (rt *runtime) serveSession(w http.ResponseWriter, r *http.Request, st *requ
 	}{LoginURL: l.loginURL("", "")}
 	if opened != nil {
 		answer.Authenticated, answer.Subject = true, opened.Subject
-		answer.ExpiresIn = int64(l.restOf(opened.Session, rt.now()) / time.Second)
+		answer.ExpiresIn = int64((l.restOf(opened.Session, rt.now()) + time.Second - 1) / time.Second)
 	}
 	body, err := json.Marshal(answer)
 	if err != nil {

@@ -20,13 +20,13 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	rt := h.runtime
 
 	// Read the credentials, then remove everything that could be taken for our own word, whatever the request will get.
+	st := stateOf(r, rt)
 	var token, scheme string
 	var refused *refusal
 	if !rt.ignoreBearer {
 		token, scheme, refused = rt.credentials.take(r)
 	}
 	rt.headers.strip(r)
-	st := stateOf(r, rt)
 	if rt.login != nil {
 		rt.receive(r, st)
 		if name := rt.login.ownEndpoint(originalURL(r).EscapedPath()); name != "" {
@@ -68,6 +68,7 @@ func (rt *runtime) serveBearer(w http.ResponseWriter, r *http.Request, next cadd
 	rt.metrics.allowedBearer.Inc()
 	rt.logAccepted(r, id)
 
+	st.keepAuthorization(r)
 	rt.headers.set(r, id, token)
 	st.identify(id, token)
 	return next.ServeHTTP(st.response(w, true), r)
@@ -83,6 +84,7 @@ func (rt *runtime) serveSignedIn(w http.ResponseWriter, r *http.Request, next ca
 	rt.metrics.allowedSession.Inc()
 	rt.logAccepted(r, id)
 
+	st.keepAuthorization(r)
 	rt.headers.set(r, id, opened.AccessToken)
 	st.identify(id, opened.AccessToken)
 	st.visit.reply = rt.renewal(r.Context(), &st.visit, opened)
@@ -105,6 +107,7 @@ func (rt *runtime) serveAnonymous(w http.ResponseWriter, r *http.Request, next c
 	switch {
 	case action == unauthPass:
 		rt.metrics.request(methodNone, result)
+		st.keepAuthorization(r)
 		rt.headers.setNone(r)
 		return next.ServeHTTP(st.response(w, false), r)
 	case action == unauthAuth && rt.login != nil:

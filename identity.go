@@ -31,6 +31,7 @@ type identity struct {
 	issuer  string
 	user    string
 	payload string // the JSON of its claims
+	scope   string // granted to a session, beside its claims
 
 	headers []identityHeader
 }

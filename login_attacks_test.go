@@ -149,15 +149,12 @@ func TestS140NothingOpensElsewhere(t *testing.T) {
 			v := v.clone()
 			v.t, v.site, v.provider = t, elsewhere.in(t), test.p // another port is the same host to a browser
 			v.wantSession(test.opens)
+			if test.opens {
+				return
+			}
 			before, beforeHome := hitsOf(test.p), hitsOf(p)
 			at := url.Values{"redirect_uri": {strings.Replace(request.Get("redirect_uri"), home.server.URL, elsewhere.server.URL, 1)}}
 			r := v.arrive(at, answer)
-			if test.opens {
-				if r.Status != http.StatusBadRequest || p.Hits(optest.Token) != beforeHome.token+1 { // to the provider it is another redirect_uri's
-					t.Logf("got %d", r.Status)
-				}
-				return
-			}
 			if len(sessionsIn(r)) != 0 {
 				t.Errorf("a session was made: %d", r.Status)
 			}
@@ -193,9 +190,8 @@ func TestS133TwoProviders(t *testing.T) {
 	answerA, answerB := v.answerTo(requestA), atB.answerTo(requestB)
 	v.wantPage(v.arrive(requestA, answerB), 400, "state_mismatch")
 	mixed := url.Values{"code": answerB["code"], "state": answerA["state"], "iss": {b.Issuer()}}
-	if again := v.clone(); true {
-		again.wantPage(again.arrive(requestA, mixed), 400, "issuer_mismatch")
-	}
+	again := v.clone()
+	again.wantPage(again.arrive(requestA, mixed), 400, "issuer_mismatch")
 	wantHits(t, a, hits{}, hits{})
 	wantHits(t, b, hits{}, hits{})
 	v.wantRedirect(v.arrive(requestA, answerA), "/")

@@ -32,6 +32,7 @@ type callbackOutcome struct {
 	spent   time.Time // it is remembered, so that the code is never sent again
 	target  string
 	cookies []string
+	id      [16]byte // of the session
 	refused *refusal
 }
 

@@ -91,6 +91,9 @@ func (rt *runtime) detectLoop(r *http.Request, v *visit) *refusal {
 	if count < loopLogins {
 		return nil
 	}
+	if opened, _, _ := rt.sessionOf(r, v); opened != nil {
+		return nil // somebody who is signed in wants another login
+	}
 	diagnosis := rt.diagnoseLoop(r, v)
 	v.reply = append(v.reply, l.cookies.DeleteLoop(v.secure)) // the next try is the user's own, and free
 	rt.logger.Warn("login loop ended", zap.String("reason", string(reasonLoginLoop)), zap.String("got", diagnosis),

@@ -1,7 +1,6 @@
 package openidconnect
 
 import (
-	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -64,17 +63,19 @@ func isHost(text string) bool {
 		})
 }
 
-// publicHost is the host of the public origin without its port, in lower case: what browsers keep cookies by.
+// publicHost is the host of an origin without its port, in lower case: what browsers keep cookies by.
 func publicHost(origin string) string {
 	_, host, _ := strings.Cut(origin, "://")
-	if name, _, err := net.SplitHostPort(host); err == nil {
-		host = name
-	}
-	return strings.ToLower(host)
+	host, _, _ = strings.Cut(host, "/")
+	return hostWithoutPort(host)
 }
 
-// isHTTPS reports whether the public origin is one of https.
-func isHTTPS(origin string) bool { return strings.HasPrefix(origin, "https://") }
+func hostWithoutPort(host string) string {
+	if i := strings.LastIndexByte(host, ':'); i >= 0 && strings.IndexByte(host[i:], ']') < 0 {
+		host = host[:i]
+	}
+	return strings.ToLower(strings.TrimSuffix(strings.TrimPrefix(host, "["), "]"))
+}
 
 // navigation is how a browser asks for a page.
 type navigation int

@@ -27,11 +27,14 @@ type requestState struct {
 	visit        visit
 	cookieHeader []string // as it came, for the handlers within this one
 	cookieLine   [1]string
-	nested       bool   // another handler has been here before
+	cookiesTaken bool   // out of the request, by this handler or one around it
+	tookHeader   bool   // authorization is what the client sent, which is no longer in the request
 	dead         Reason // why a session cookie that was sent is none
 	signedIn     bool   // there is a session, which a rule refuses
 	ownEndpoint  bool
 	ownCookies   []string // that handlers of ours have set on the answer
+
+	authorization []string
 
 	writer responseWriter
 }
@@ -54,8 +57,18 @@ func stateOf(r *http.Request, rt *runtime) *requestState {
 	repl, _ := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	st, ok := caddyhttp.GetVar(ctx, stateVar).(*requestState)
 	if ok {
-		st.rt.headers.strip(r) // what an outer handler has set is void when this one decides
-		*st = requestState{rt: rt, nested: true, cookieHeader: slices.Clone(st.cookieHeader), proof: st.proof, ownCookies: st.ownCookies, writer: st.writer}
+		// what an outer handler has set is void when this one decides, and what it took away is back
+		st.rt.headers.strip(r)
+		if st.tookHeader {
+			delete(r.Header, "Authorization")
+			if len(st.authorization) > 0 {
+				r.Header["Authorization"] = st.authorization
+			}
+		}
+		*st = requestState{
+			rt: rt, cookiesTaken: st.cookiesTaken, cookieHeader: slices.Clone(st.cookieHeader), proof: st.proof,
+			ownCookies: st.ownCookies, writer: st.writer,
+		}
 	} else {
 		st = &requestState{rt: rt}
 		caddyhttp.SetVar(ctx, stateVar, st)
@@ -72,6 +85,14 @@ func stateOf(r *http.Request, rt *runtime) *requestState {
 
 func (st *requestState) identify(id *identity, token string) {
 	st.identity, st.claims, st.token = id, nil, token
+}
+
+// keepAuthorization remembers the client's Authorization header where this handler puts another in its place, or none: a handler within this
+// one decides anew.
+func (st *requestState) keepAuthorization(r *http.Request) {
+	if h := &st.rt.headers; h.stripAuthorization || h.accessTokenAuthorizes {
+		st.tookHeader, st.authorization = true, r.Header["Authorization"]
+	}
 }
 
 // Placeholders.
@@ -127,7 +148,9 @@ func (st *requestState) userPlaceholder(name string) any {
 		}
 	}
 	if st.claims == nil {
-		st.claims = (&verifiedToken{payload: id.payload}).claims()
+		if st.claims = (&verifiedToken{payload: id.payload}).claims(); st.claims != nil {
+			addScope(st.claims, id.scope)
+		}
 	}
 	value, _ := path.find(st.claims)
 	return placeholderValue(value)

@@ -41,9 +41,13 @@ type openedSession struct {
 	at       time.Time
 }
 
-// sessionKey identifies an opened session: the whole cookie, and the host that it is bound to. It is compared whole, so no two
+// sessionKey identifies an opened session: the whole cookie, and what it is bound to of the request. It is compared whole, so no two
 // cookies are ever taken for each other.
-type sessionKey struct{ host, sealed string }
+type sessionKey struct {
+	host   string // as it is bound
+	secure bool   // by the cookie's name for https
+	sealed string
+}
 
 type sessionCache = boundedCache[sessionKey, *openedSession]
 
@@ -60,9 +64,12 @@ func (rt *runtime) receive(r *http.Request, st *requestState) {
 	v := &st.visit
 	v.reply = nil
 	v.secure, v.host = publicSchemeHost(r)
+	if v.host = hostWithoutPort(v.host); rt.login.cookieDomain != "" {
+		v.host = rt.login.cookieDomain
+	}
 	header := r.Header
 	switch {
-	case st.nested:
+	case st.cookiesTaken:
 		// the handler around this one has taken its cookies out, which may be ours too
 		header = http.Header{"Cookie": slices.Clone(st.cookieHeader)}
 		rt.login.cookies.Take(r.Header, v.secure)
@@ -72,6 +79,7 @@ func (rt *runtime) receive(r *http.Request, st *requestState) {
 	default:
 		st.cookieHeader = slices.Clone(r.Header["Cookie"])
 	}
+	st.cookiesTaken = true
 	v.cookies = rt.login.cookies.Take(header, v.secure)
 }
 
@@ -131,7 +139,7 @@ func (l *login) judgeClocks(sess *session.Session, now time.Time, passesToken bo
 func (rt *runtime) openSession(ctx context.Context, v *visit, sealed string) (*openedSession, Reason, *refusal) {
 	l := rt.login
 	now := rt.now()
-	key := sessionKey{v.host, sealed}
+	key := sessionKey{v.host, v.secure, sealed}
 	if opened := l.opened.get(key, now); opened != nil {
 		return opened, "", nil
 	}
@@ -142,12 +150,14 @@ func (rt *runtime) openSession(ctx context.Context, v *visit, sealed string) (*o
 	opened := &openedSession{reference: reference, current: current}
 	if reference != nil {
 		if !now.Before(reference.Expires) {
+			v.newer = v.newer || l.memory.isSuperseded(reference.ID)
 			return nil, reasonSessionExpired, nil
 		}
 		ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 		defer cancel()
 		switch sess, err = l.store.Load(ctx, reference); {
 		case errors.Is(err, session.ErrNotFound):
+			v.newer = v.newer || l.memory.isSuperseded(reference.ID)
 			return nil, reasonSessionExpired, nil
 		case err != nil:
 			return nil, "", &refusal{reason: reasonStoreUnavailable, cause: err}
@@ -170,7 +180,7 @@ func (rt *runtime) identifySession(opened *openedSession) (*identity, *refusal) 
 		return id, nil
 	}
 	if rt.plainIdentity {
-		id := &identity{method: methodSession, issuer: rt.policy.issuer, user: opened.Subject, payload: opened.payload}
+		id := &identity{method: methodSession, issuer: rt.policy.issuer, user: opened.Subject, payload: opened.payload, scope: opened.Scope}
 		rt.addSessionHeaders(id, opened)
 		opened.accept(rt.number, id)
 		return id, nil
@@ -179,9 +189,7 @@ func (rt *runtime) identifySession(opened *openedSession) (*identity, *refusal) 
 	if claims == nil {
 		return nil, refuseClaim(reasonClaimRequired, "the claims of the session", nil)
 	}
-	if _, ok := claims["scope"]; !ok && opened.Scope != "" {
-		claims["scope"] = opened.Scope // what the login was granted, for rules about scopes
-	}
+	addScope(claims, opened.Scope)
 	if refused := rt.authorization.check(claims); refused != nil {
 		refused.account = accountOf(claims)
 		return nil, refused
@@ -191,10 +199,17 @@ func (rt *runtime) identifySession(opened *openedSession) (*identity, *refusal) 
 		refused.account = accountOf(claims)
 		return nil, refused
 	}
-	id.method = methodSession
+	id.method, id.scope = methodSession, opened.Scope
 	rt.addSessionHeaders(id, opened)
 	opened.accept(rt.number, id)
 	return id, nil
+}
+
+// addScope adds what a login was granted, for rules, headers and placeholders: access tokens say it too, ID tokens do not.
+func addScope(claims map[string]any, scope string) {
+	if _, ok := claims["scope"]; !ok && scope != "" {
+		claims["scope"] = scope
+	}
 }
 
 // addSessionHeaders adds the headers that only a session can fill.
@@ -238,7 +253,7 @@ func (rt *runtime) renewal(ctx context.Context, v *visit, opened *openedSession)
 	}
 	renewed := *opened.Session
 	renewed.LastUsed = now
-	cookies, _, err := l.save(ctx, v, &renewed, opened.reference)
+	cookies, _, err := l.save(ctx, v, &v.cookies, &renewed, opened.reference)
 	if err != nil {
 		rt.logger.Error("session not reissued", zap.String("reason", string(reasonStoreUnavailable)), zap.Error(err))
 		return nil
@@ -247,8 +262,11 @@ func (rt *runtime) renewal(ctx context.Context, v *visit, opened *openedSession)
 	return cookies
 }
 
-// save seals a session into cookies, and into the store where there is one.
-func (l *login) save(ctx context.Context, v *visit, sess *session.Session, reference *session.Reference) (cookies []string, dropped bool, err error) {
+// save seals a session into cookies, and into the store where there is one. What else the browser has of a session, which received
+// tells, is deleted.
+func (l *login) save(
+	ctx context.Context, v *visit, received *session.Received, sess *session.Session, reference *session.Reference,
+) (cookies []string, dropped bool, err error) {
 	binding := l.binding(v, l.cookies.Name(v.secure))
 	var sealed string
 	if l.store == nil {
@@ -267,5 +285,5 @@ func (l *login) save(ctx context.Context, v *visit, sess *session.Session, refer
 	if err != nil {
 		return nil, false, err
 	}
-	return l.cookies.Session(&v.cookies, v.secure, sealed, sess.Created.Add(l.absolute).Sub(sess.LastUsed)), dropped, nil
+	return l.cookies.Session(received, v.secure, sealed, sess.Created.Add(l.absolute).Sub(sess.LastUsed)), dropped, nil
 }

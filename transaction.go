@@ -23,7 +23,7 @@ const (
 // visit is what a request brings of a browser's logins and sessions.
 type visit struct {
 	secure  bool   // the public scheme is https
-	host    string // as the browser named it, not yet checked
+	host    string // that cookies are bound to: without its port, not yet checked, or cookie_domain
 	cookies session.Received
 
 	newer bool     // the browser is known to have a newer session than the one it sent
@@ -32,11 +32,7 @@ type visit struct {
 
 // binding is what everything sealed for this browser is bound to.
 func (l *login) binding(v *visit, cookieName string) session.Binding {
-	host := l.cookieDomain
-	if host == "" {
-		host = publicHost("://" + v.host)
-	}
-	return session.Binding{CookieName: cookieName, Issuer: l.issuer, ClientID: l.clientID, Host: host, Checks: l.checks}
+	return session.Binding{CookieName: cookieName, Issuer: l.issuer, ClientID: l.clientID, Host: v.host, Checks: l.checks}
 }
 
 // openTransaction returns the login that a state belongs to, if this browser has started it and it is young enough.

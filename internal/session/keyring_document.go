@@ -87,11 +87,7 @@ func parseRing(text []byte) (*ringDocument, error) {
 		return nil, errRingCorrupt
 	}
 	for _, entry := range entries {
-		k := parseRingEntry(entry)
-		if k != nil && document.has(k.id) {
-			k = nil
-		}
-		document.entries = append(document.entries, ringEntry{entry, k})
+		document.entries = append(document.entries, ringEntry{entry, parseRingEntry(entry)})
 	}
 	if len(entries) > 0 && len(document.keys()) == 0 {
 		return nil, errRingCorrupt

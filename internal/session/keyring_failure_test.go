@@ -64,31 +64,38 @@ func TestKeyRingFailingStorage(t *testing.T) {
 // What the storage has by then is adopted; what was sealed in memory still opens, and is sealed again.
 func TestKeyRingAdoptsStored(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		storage := newMemoryStorage()
-		logger, logs := observed()
-		_, owner := ringOn(storage, logger)
-		stored := mustSeal(t, owner, PurposeSession, testBinding, "stored")
-		before := storage.get(ringKey)
+	for _, call := range []string{"Load", "Store"} {
+		t.Run(call, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				storage, theirs := newMemoryStorage(), newMemoryStorage()
+				logger, logs := observed()
+				_, owner := ringOn(theirs, logger)
+				stored := mustSeal(t, owner, PurposeSession, testBinding, "stored")
 
-		_, s := ringOn(storage, logger)
-		storage.fail(errStorage, "Load")
-		sealed := mustSeal(t, s, PurposeSession, testBinding, "in memory")
-		if _, _, err := s.Open(t.Context(), PurposeSession, testBinding, stored); !isErrSeal(err) {
-			t.Fatal(err)
-		}
-		storage.fail(nil)
-		time.Sleep(retryAfter)
-		mustSeal(t, s, PurposeSession, testBinding, "")
-		synctest.Wait()
-		wantOpen(t, s, stored, "stored", true)
-		wantOpen(t, s, sealed, "in memory", false)
-		wantOpen(t, owner, mustSeal(t, s, PurposeSession, testBinding, "shared"), "shared", true)
-		if storage.get(ringKey) != before {
-			t.Error("the stored ring changed")
-		}
-		wantWarnings(t, logs, 1)
-	})
+				_, s := ringOn(storage, logger)
+				storage.fail(errStorage, call)
+				sealed := mustSeal(t, s, PurposeSession, testBinding, "in memory")
+				for range 2 { // the key in memory is offered to the storage, in vain
+					time.Sleep(retryAfter)
+					mustSeal(t, s, PurposeSession, testBinding, "")
+					synctest.Wait()
+				}
+				storage.set(ringKey, theirs.get(ringKey))
+				storage.fail(nil)
+				time.Sleep(retryAfter)
+				mustSeal(t, s, PurposeSession, testBinding, "")
+				synctest.Wait()
+				wantOpen(t, s, stored, "stored", true)
+				wantOpen(t, s, sealed, "in memory", false)
+				wantOpen(t, owner, mustSeal(t, s, PurposeSession, testBinding, "shared"), "shared", true)
+				if storage.get(ringKey) != theirs.get(ringKey) {
+					t.Error("the stored ring changed")
+				}
+				wantWarnings(t, logs, 1)
+			})
+		})
+	}
 }
 
 // A storage that can be read but not written: its keys go on, past the time of their rotation.
@@ -144,6 +151,9 @@ func TestKeyRingHangingStorage(t *testing.T) {
 				if took := time.Since(start); took > storageWait {
 					t.Errorf("the others took %v", took)
 				}
+				if n := storage.count("Load"); n > 2 { // the second one for the foreign key, if the first has given up
+					t.Errorf("%d readings at a time", n)
+				}
 				wantWarnings(t, logs, 1)
 
 				close(released)
@@ -184,6 +194,33 @@ func TestKeyRingCancelledWait(t *testing.T) {
 			t.Errorf("%d writes", n)
 		}
 		wantWarnings(t, logs, 0)
+	})
+}
+
+// The lock comes when nobody waits any longer: by then somebody may have used another key, so nothing is written.
+func TestKeyRingLateLock(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		storage := newMemoryStorage()
+		logger, _ := observed()
+		_, s := ringOn(storage, logger)
+		storage.setBefore(func(_ context.Context, call, _ string) error {
+			if call == "Lock" {
+				time.Sleep(2 * storageWait)
+			}
+			return nil
+		})
+		sealed := mustSeal(t, s, PurposeSession, testBinding, "text")
+		time.Sleep(2 * storageWait)
+		if storage.count("Lock") != 1 || storage.count("Unlock") != 1 || storage.count("Store") != 0 {
+			t.Errorf("%d locks, %d unlocks, %d writes", storage.count("Lock"), storage.count("Unlock"), storage.count("Store"))
+		}
+		storage.setBefore(nil)
+		time.Sleep(retryAfter)
+		mustSeal(t, s, PurposeSession, testBinding, "")
+		synctest.Wait()
+		_, restarted := ringOn(storage, logger)
+		wantOpen(t, restarted, sealed, "text", true)
 	})
 }
 

@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -50,6 +51,10 @@ func TestKeyRingFirstUse(t *testing.T) {
 		storage := newMemoryStorage()
 		logger, logs := observed()
 		_, s := ringOn(storage, logger)
+		storage.setBefore(func(context.Context, string, string) error {
+			time.Sleep(time.Millisecond) // so that all of them come meanwhile
+			return nil
+		})
 		foreign := mustSeal(t, NewSealer(secretKeys(t)), PurposeSession, testBinding, "text")
 		if _, _, err := s.Open(t.Context(), PurposeSession, testBinding, foreign); !isErrSeal(err) || storage.get(ringKey) != "" {
 			t.Fatalf("%v; the ring after opening: %s", err, storage.get(ringKey))
@@ -62,6 +67,9 @@ func TestKeyRingFirstUse(t *testing.T) {
 		wg.Wait()
 		if stores := storage.count("Store"); stores != 1 || len(readRing(t, storage).Keys) != 1 {
 			t.Errorf("%d writes, %s", stores, storage.get(ringKey))
+		}
+		if loads := storage.count("Load"); loads != 3 { // for the foreign key, before the lock and under it
+			t.Errorf("%d readings", loads)
 		}
 		_, restarted := ringOn(storage, logger)
 		for i, text := range sealed {
@@ -231,6 +239,34 @@ func TestKeyRingSharedFolder(t *testing.T) {
 		}
 	}
 	wantWarnings(t, logs, 0)
+}
+
+// The newest key is the one that was made last, wherever the document has it.
+func TestKeyRingOrder(t *testing.T) {
+	t.Parallel()
+	logger, _ := observed()
+	var rings []storedRing
+	for _, age := range []time.Duration{48 * time.Hour, 24 * time.Hour, time.Hour} {
+		storage := newMemoryStorage()
+		mustSeal(t, NewSealer(NewKeyRing(storage, logger, func() time.Time { return testNow().Add(-age) })), PurposeSession, testBinding, "")
+		rings = append(rings, readRing(t, storage))
+	}
+	for _, order := range [][]int{{0, 1, 2}, {2, 1, 0}, {1, 2, 0}} {
+		var all storedRing
+		for _, i := range order {
+			all.Keys = append(all.Keys, rings[i].Keys...)
+		}
+		text, err := json.Marshal(all)
+		if err != nil {
+			t.Fatal(err)
+		}
+		storage := newMemoryStorage()
+		storage.set(ringKey, string(text))
+		k, err := NewKeyRing(storage, logger, testNow).sealing(t.Context())
+		if err != nil || hex.EncodeToString(k.id[:]) != rings[2].Keys[0].ID {
+			t.Errorf("order %v: sealed with another key, %v", order, err)
+		}
+	}
 }
 
 // What a later version put into the document is still there after this one rotated.

@@ -41,6 +41,17 @@ func (r *Received) HasSession() bool {
 	return r.found.plain || r.found.chunks != [len(r.found.chunks)]uint64{} || len(r.found.strays) > 0
 }
 
+// Unseen is what a browser may have of a session without having sent it, because another site has caused the request: the cookie, and
+// as many chunks as there can be.
+func (c *Cookies) Unseen() Received {
+	var r Received
+	r.found.plain = true
+	for index := range min(c.config.MaxBytes/c.chunk(c.secure.session)+1, maxChunks) {
+		r.found.chunks[index/64] |= 1 << (index % 64)
+	}
+	return r
+}
+
 // Take removes our cookies from a request's header and returns them. The other cookies stay as they are, byte for byte; the
 // header goes when nothing is left of it. The names for http and https are both removed; only those that fit the scheme count.
 func (c *Cookies) Take(header http.Header, secure bool) Received {
@@ -57,7 +68,6 @@ func (c *Cookies) Take(header http.Header, secure bool) Received {
 		}
 	}
 	if len(left) < len(lines) {
-		clear(lines[len(left):])
 		header["Cookie"] = left
 		if len(left) == 0 {
 			delete(header, "Cookie")
@@ -169,7 +179,7 @@ func (t *taking) chunk(suffix, value string) {
 	switch {
 	case ok:
 		found.chunks[index/64] |= 1 << (index % 64)
-		if value != "" && len(t.chunks) < 2*maxChunks {
+		if value != "" {
 			t.chunks = append(t.chunks, chunk{index, value})
 		}
 	case len(found.strays) < maxStaleNames:

