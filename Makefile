@@ -25,7 +25,7 @@ build: ## Build ./caddy with xcaddy, as users do
 
 .PHONY: run
 run: ## Run Caddy with example.Caddyfile
-	go run ./cmd/caddy run --config example.Caddyfile
+	OIDC_CLIENT_SECRET=$${OIDC_CLIENT_SECRET:-change-me} go run ./cmd/caddy run --config example.Caddyfile
 
 .PHONY: demo
 demo: ## Start a provider, an upstream and Caddy on 127.0.0.1, and print what to open and try
@@ -44,8 +44,8 @@ test: ## Run the tests with the race detector; needs Go and a C compiler
 	done
 
 .PHONY: e2e
-e2e: ## Test against real providers; needs Node.js and npm too
-	cd e2e && go test -count=1 ./...
+e2e: ## Test against real providers; needs Node.js, npm, Chromium, Java and Maven too
+	cd e2e && go test -count=1 -timeout 30m ./...
 
 .PHONY: golden
 golden: ## Write the golden files anew; read the difference before you commit it

@@ -181,7 +181,10 @@ func printable(text string) string {
 
 // mayStart reports whether this request may lead to a new login: a page that a user asks for, or the form that a provider has posted.
 func (rt *runtime) mayStart(r *http.Request) bool {
-	return isNavigation(r) || r.Method == http.MethodPost && rt.login.responseMode == responseModeFormPost
+	if r.Method == http.MethodPost {
+		return rt.login.responseMode == responseModeFormPost
+	}
+	return isNavigation(r) || rt.login.framed && navigationOf(r) == framedNavigation
 }
 
 // finishLogin redeems the code of a login that this browser has started. Repetitions get what the first one got, for a minute; done is
@@ -274,7 +277,7 @@ func (rt *runtime) redeem(
 	}
 	outcome.id = sess.ID
 	outcome.target = location(returnURLOf(state, transaction), publicOrigin(r))
-	outcome.cookies = append(cookies,
+	outcome.cookies = append(slices.Clip(cookies),
 		l.cookies.DeleteTransaction(v.secure, l.cookies.TransactionName(v.secure, state.Random)),
 		l.addToLoop(v, markOf(sess.ID), rt.now()))
 	rt.metrics.login(resultSucceeded)

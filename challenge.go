@@ -87,8 +87,11 @@ func (rt *runtime) completePage(r *http.Request, st *requestState, data *pageDat
 		data.Refresh, data.RefreshAfter = reads && !st.ownEndpoint, max(retryAfter, minRefresh)
 	default:
 		data.Page = pageError
-		if data.Status == http.StatusUnauthorized {
+		switch {
+		case data.Status == http.StatusUnauthorized:
 			data.Title, data.ActionText = "Sign-in is required", "Sign in"
+		case st.ownEndpoint:
+			data.Title = "You are not signed in"
 		}
 	}
 	if rt.login == nil || data.Action != "" || rt.unauth.action == unauthDeny && !st.signedIn && !st.ownEndpoint {

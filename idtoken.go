@@ -103,8 +103,8 @@ func (rt *runtime) verifyProviderSignature(ctx context.Context, parsed *jose.Tok
 // checkClaims judges what every ID token must say.
 func (p *idTokenPolicy) checkClaims(token *jose.Token, metadata *provider.Metadata, now time.Time) *refusal {
 	claims := token.Claims
-	switch name := strings.TrimPrefix(strings.ToLower(token.Type), "application/"); {
-	case name == "at+jwt", name == "logout+jwt", name == "dpop+jwt":
+	switch strings.TrimPrefix(strings.ToLower(token.Type), "application/") {
+	case "at+jwt", "logout+jwt", "dpop+jwt":
 		return refuseClaim(reasonWrongTokenType, "an ID token", "typ "+token.Type)
 	}
 	if _, ok := claims["events"]; ok {

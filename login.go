@@ -52,6 +52,7 @@ type login struct {
 	opened         *sessionCache
 	memory         *loginMemory
 	announced      *announcements
+	adoptStorage   []func() // once the configuration runs
 	unfit          atomic.Pointer[provider.Metadata] // that was complained of
 
 	idle, absolute, reissue time.Duration
@@ -97,7 +98,7 @@ func (rt *runtime) startLogin(w http.ResponseWriter, r *http.Request, st *reques
 	if l.cookieDomain != "" && strings.HasPrefix(transaction.ReturnURL, "/") {
 		transaction.ReturnURL = origin + transaction.ReturnURL // the callback may be on another host of the domain
 	}
-	rand.Read(transaction.State[:]) //nolint:errcheck // it never fails
+	rand.Read(transaction.State[:])
 	if l.idTokens.useNonce {
 		transaction.Nonce = randomText()
 	}

@@ -147,7 +147,7 @@ func TestS140NothingOpensElsewhere(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			elsewhere := newLoginSite(t, test.p, test.settings+"session {\ncookie_name app\n}")
 			v := v.clone()
-			v.t, v.site, v.provider = t, elsewhere.in(t), test.p // another port is the same host to a browser
+			v.t, v.origin, v.upstream, v.provider = t, elsewhere.server.URL, elsewhere.recorder, test.p // another port is the same host to a browser
 			v.wantSession(test.opens)
 			if test.opens {
 				return
@@ -185,7 +185,7 @@ func TestS133TwoProviders(t *testing.T) {
 	siteA, siteB := newLoginSite(t, a, "path_prefix /a"), newLoginSite(t, b, "path_prefix /b")
 	v := newVisitor(t, siteA, a)
 	atB := *v
-	atB.site, atB.provider = siteB.in(t), b // in the same browser, with all its cookies
+	atB.origin, atB.upstream, atB.provider = siteB.server.URL, siteB.recorder, b // in the same browser, with all its cookies
 	requestA, requestB := v.begin("/"), atB.begin("/")
 	answerA, answerB := v.answerTo(requestA), atB.answerTo(requestB)
 	v.wantPage(v.arrive(requestA, answerB), 400, "state_mismatch")

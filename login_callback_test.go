@@ -243,7 +243,7 @@ func TestSection7NoTransactionButAValidSession(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			v := signedIn.clone()
-			v.t, v.site = t, s.in(t)
+			v.t = t
 			before := hitsOf(p)
 			v.wantRedirect(test.do(v), test.want)
 			wantHits(t, p, before, hits{})
@@ -338,7 +338,7 @@ func TestSection7StateThatDoesNotOpenBesideALiveTransactionWasTamperedWith(t *te
 	} {
 		t.Run(name, func(t *testing.T) {
 			v := v.clone()
-			v.t, v.site = t, s.in(t)
+			v.t = t
 			answer := v.answerTo(request)
 			answer.Set("state", tampered)
 			before := hitsOf(p)

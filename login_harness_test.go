@@ -69,17 +69,25 @@ func wantSilence(tb testing.TB, p *optest.Provider, s *site) {
 type visitor struct {
 	*optest.Browser
 	t        testing.TB
-	site     *site
 	provider *optest.Provider
+	origin   string
+	upstream *recorder
+	site     *site // nil where it is a whole Caddy
 }
 
 func newVisitor(t testing.TB, s *site, p *optest.Provider) *visitor {
 	t.Helper()
-	v := &visitor{Browser: optest.NewBrowser(t), t: t, site: s.in(t), provider: p}
+	v := &visitor{Browser: optest.NewBrowser(t), t: t, provider: p, origin: s.server.URL, upstream: s.recorder, site: s.in(t)}
 	if certificate := s.server.Certificate(); certificate != nil {
 		v.Trust(certificate)
 	}
 	return v
+}
+
+// newCaddyVisitor is newVisitor for a site of a whole Caddy.
+func newCaddyVisitor(t testing.TB, c *caddySite, p *optest.Provider) *visitor {
+	t.Helper()
+	return &visitor{Browser: optest.NewBrowser(t), t: t, provider: p, origin: c.url(""), upstream: &c.recorder}
 }
 
 // clone returns the same person with a copy of the browser.
@@ -89,7 +97,7 @@ func (v *visitor) clone() *visitor {
 	return &copied
 }
 
-func (v *visitor) url(path string) string { return v.site.server.URL + path }
+func (v *visitor) url(path string) string { return v.origin + path }
 
 // What browsers say of navigations: that of a typed address, and that by a redirect from another site.
 var (
@@ -127,7 +135,7 @@ func (v *visitor) signIn(path string) {
 	if landed.Status != http.StatusOK || landed.URL != v.url(path) {
 		v.t.Fatalf("landed on %s with %d: %s", landed.URL, landed.Status, landed.Body)
 	}
-	if n := v.site.advance(); n != 1 {
+	if n := v.upstream.advance(); n != 1 {
 		v.t.Fatalf("%d requests reached the upstream", n)
 	}
 }
@@ -151,7 +159,7 @@ func (v *visitor) wantLogin(r *optest.Response) url.Values {
 	if r.Body != "" {
 		v.t.Errorf("the redirect has a body: %s", shown(r))
 	}
-	if n := v.site.advance(); n != 0 {
+	if n := v.upstream.advance(); n != 0 {
 		v.t.Errorf("%d requests reached the upstream", n)
 	}
 	if names := transactionsIn(r); len(names) != 1 {
@@ -173,7 +181,7 @@ func (v *visitor) wantRedirect(r *optest.Response, path string) {
 	if got := r.Header.Get("Cache-Control"); got != "no-store" {
 		v.t.Errorf("Cache-Control %q", got)
 	}
-	if n := v.site.advance(); n != 0 {
+	if n := v.upstream.advance(); n != 0 {
 		v.t.Errorf("%d requests reached the upstream", n)
 	}
 }
@@ -223,7 +231,7 @@ func shown(r *optest.Response) string {
 // wantNothingGiven checks that nothing got through to the upstream, and no session or transaction to the browser.
 func (v *visitor) wantNothingGiven(r *optest.Response) {
 	v.t.Helper()
-	if n := v.site.advance(); n != 0 {
+	if n := v.upstream.advance(); n != 0 {
 		v.t.Errorf("%d requests reached the upstream", n)
 	}
 	if location := r.Header.Get("Location"); location != "" {
@@ -245,9 +253,9 @@ func (v *visitor) wantNothingGiven(r *optest.Response) {
 // wantSession checks whether the browser is signed in.
 func (v *visitor) wantSession(want bool) {
 	v.t.Helper()
-	v.site.advance()
+	v.upstream.advance()
 	r := v.Get(v.url("/who"), "Accept: application/json")
-	n := v.site.advance()
+	n := v.upstream.advance()
 	if got := r.Status == http.StatusOK && n == 1; got != want {
 		v.t.Errorf("signed in: %t, want %t (status %d)", got, want, r.Status)
 	}

@@ -82,7 +82,7 @@ func TestSection2StrictCookiesComeBackByAPageThatReloadsItself(t *testing.T) {
 		if r.Status != http.StatusOK || !strings.Contains(r.Body, `http-equiv="refresh" content="0; url=`+path+`"`) || r.Header.Get("Cache-Control") != "no-store" {
 			t.Fatalf("got %d, %v, want a page that goes on to %s: %s", r.Status, r.Header, path, r.Body)
 		}
-		if n := v.site.advance(); n != 0 {
+		if n := v.upstream.advance(); n != 0 {
 			t.Errorf("%d requests reached the upstream", n)
 		}
 	}
@@ -106,16 +106,16 @@ func TestSection2StrictCookiesComeBackByAPageThatReloadsItself(t *testing.T) {
 			}
 		}
 	}
-	if r := v.NavigateFrom(landed.URL, v.url("/x?y=z")); r.Status != http.StatusOK || v.site.advance() != 1 {
+	if r := v.NavigateFrom(landed.URL, v.url("/x?y=z")); r.Status != http.StatusOK || v.upstream.advance() != 1 {
 		t.Errorf("after the login: %d", r.Status)
 	}
 	// a link from another site, with a session that does not come along
 	leadsTo(v.NavigateFrom(elsewhere, v.url("/other")), "/other")
-	if r := v.NavigateFrom(v.url("/other"), v.url("/other")); r.Status != http.StatusOK || v.site.advance() != 1 || len(r.Steps) != 1 {
+	if r := v.NavigateFrom(v.url("/other"), v.url("/other")); r.Status != http.StatusOK || v.upstream.advance() != 1 || len(r.Steps) != 1 {
 		t.Errorf("after the page's reload: %d", r.Status)
 	}
 	// typed, nothing is in the way
-	if r := v.Navigate(v.url("/other")); r.Status != http.StatusOK || v.site.advance() != 1 {
+	if r := v.Navigate(v.url("/other")); r.Status != http.StatusOK || v.upstream.advance() != 1 {
 		t.Errorf("typed: %d", r.Status)
 	}
 }

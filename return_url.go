@@ -20,7 +20,7 @@ func requestedURL(r *http.Request) string {
 	if !strings.HasPrefix(path, "/") {
 		return "/"
 	}
-	if u.RawQuery != "" {
+	if u.RawQuery != "" || u.ForceQuery {
 		if target := path + "?" + escapeQuery(u.RawQuery); len(target) <= maxReturnURL {
 			return target
 		}

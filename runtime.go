@@ -260,6 +260,7 @@ func (h *Handler) warmUp(ctx caddy.Context, rt *runtime) error {
 	}
 	return app.(*caddyevents.App).On("started", eventHandler{func() {
 		rt.provider.Warm()
+		rt.settle()
 		h.announce(ctx, rt)
 	}})
 }

@@ -10,10 +10,10 @@ import (
 	"sync"
 	"time"
 
+	"github.com/caddyserver/certmagic"
 	"go.uber.org/zap"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/certmagic"
 
 	"github.com/caddy-openid-connect/caddy-openid-connect/internal/jose"
 	"github.com/caddy-openid-connect/caddy-openid-connect/internal/session"
@@ -191,11 +191,11 @@ func (h *Handler) acquireSessions(ctx caddy.Context, rt *runtime, settings Sessi
 		store := acquirePart(rt, "session store "+place, func() *storedSessions {
 			return &storedSessions{CaddyStore: session.NewCaddyStore(storage, time.Now, rt.logger), logger: rt.logger}
 		})
-		store.SetStorage(storage, rt.logger)
+		l.adoptStorage = append(l.adoptStorage, func() { store.SetStorage(storage, rt.logger) })
 		l.store = store
 	}
 	scope := fmt.Sprintf("%q %q %q %+v %v %q %v", l.issuer, l.clientID, l.checks, h.cookieConfig(settings), secrets, settings.Storage, l.absolute)
-	l.needs = acquirePart(rt, "login needs "+scope, newSharedNeeds)
+	l.needs = acquirePart(rt, fmt.Sprintf("login needs %s %q %+v", scope, h.Userinfo, h.SessionContents), newSharedNeeds)
 	rt.releases = append(rt.releases, l.needs.add(rt.number, loginNeeds{keeps: h.sessionContents(rt), userinfo: h.userinfoPolicy(rt)}))
 	l.announced = acquirePart(rt, "announcements "+l.clientID, func() *announcements { return &announcements{told: make(map[string]any)} })
 	l.opened = acquirePart(rt, "opened sessions "+scope, newSessionCache)
@@ -207,7 +207,7 @@ func (h *Handler) acquireSessions(ctx caddy.Context, rt *runtime, settings Sessi
 func (h *Handler) sessionKeys(rt *runtime, texts []string, digest, place string, storage certmagic.Storage) (session.KeySource, error) {
 	if len(texts) == 0 {
 		ring := acquirePart(rt, "session keys "+place, func() *session.KeyRing { return session.NewKeyRing(storage, rt.logger, time.Now) })
-		ring.SetStorage(storage, rt.logger)
+		rt.login.adoptStorage = append(rt.login.adoptStorage, func() { ring.SetStorage(storage, rt.logger) })
 		return ring, nil
 	}
 	type derived struct {
@@ -222,6 +222,17 @@ func (h *Handler) sessionKeys(rt *runtime, texts []string, digest, place string,
 		return nil, fieldError("session.secret", "%v", secrets.err)
 	}
 	return secrets.keys, nil
+}
+
+// settle has what outlives configurations use the storage of this one. It waits until the configuration runs: that of one which fails to
+// load is closed again.
+func (rt *runtime) settle() {
+	if rt.login == nil {
+		return
+	}
+	for _, adopt := range rt.login.adoptStorage {
+		adopt()
+	}
 }
 
 // acquirePart gets what is kept beside the provider under a key, until the runtime is released.

@@ -2,6 +2,7 @@ package openidconnect
 
 import (
 	"encoding/json"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -101,9 +102,7 @@ func BenchmarkSession(b *testing.B) {
 		"realm_access": map[string]any{"roles": []string{"reader", "writer", "offline_access", "uma_authorization"}},
 	}
 	groups := map[string]any{}
-	for name, value := range claims {
-		groups[name] = value
-	}
+	maps.Copy(groups, claims)
 	var many []string
 	for i := range 300 {
 		many = append(many, "/departments/group-"+strings.Repeat("0123456789"[i%10:i%10+1], 6))

@@ -274,7 +274,7 @@ func (l *login) save(
 	} else {
 		if reference == nil {
 			reference = &session.Reference{ID: sess.ID, Expires: sess.Created.Add(l.absolute)}
-			rand.Read(reference.Key[:]) //nolint:errcheck // it never fails
+			rand.Read(reference.Key[:])
 		}
 		ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 		defer cancel()

@@ -43,7 +43,7 @@ func originsOf(ctx caddy.Context, h *Handler) []siteOrigin {
 					continue
 				}
 				name := or(found.host, or(address.Host, "localhost"))
-				if port := int(address.StartPort); port != standard { //nolint:gosec // a port
+				if port := int(address.StartPort); port != standard {
 					name = net.JoinHostPort(name, strconv.Itoa(port))
 				} else if strings.Contains(name, ":") {
 					name = "[" + name + "]"

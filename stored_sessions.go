@@ -29,7 +29,7 @@ func (s *storedSessions) Save(ctx context.Context, reference *session.Reference,
 	}
 	now := time.Now()
 	if due := s.sweepAt.Load(); now.Unix() >= due && s.sweepAt.CompareAndSwap(due, now.Add(sweepInterval).Unix()) {
-		go s.sweep()
+		go s.sweep() //nolint:gosec // it is nobody's request
 	}
 	return nil
 }

@@ -32,7 +32,7 @@ func TestUserinfoCalls(t *testing.T) {
 		{all + "set_userinfo_header off\nclaim_header X-Name name", true, 1},
 		{all + "set_userinfo_header off\nclaim_header X-Name name", false, 0},
 		{"claim_placeholder tenants groups", true, 1},
-		{"username_claim groups.0\nunauth_action pass", true, 1},
+		{"username_claim tenant\nset_userinfo_header off", true, 1},
 		{"required_claim groups a", false, 0},
 		{"required_claim groups a", true, 1},
 		{"denied_claim groups b", true, 1},

@@ -53,9 +53,9 @@ func TestTake(t *testing.T) {
 		"left over from longer":     {[]string{"__Host-oidc.0=xx; __Host-oidc.1=y; __Host-oidc.2=zz"}, nil, []string{"xxy"}, true},
 		"a chunk twice":             {[]string{"__Host-oidc.0=xx; __Host-oidc.1=y; __Host-oidc.1=z"}, nil, []string{"xxy", "xxz"}, true},
 		"a chunk twice, equal":      {[]string{"__Host-oidc.0=xx; __Host-oidc.1=y; __Host-oidc.1=y"}, nil, []string{"xxy"}, true},
-		"S-180: other indices":      {[]string{"__Host-oidc.00=a; __Host-oidc.01=b; __Host-oidc.100=c; __Host-oidc.99999999=d"}, nil, nil, true},
+		"S-180: other indices":      {[]string{"__Host-oidc.00=a; __Host-oidc.100=b; __Host-oidc.99999999=c"}, nil, nil, true},
 		"digits of another script":  {[]string{"__Host-oidc.٣=a"}, []string{"__Host-oidc.٣=a"}, nil, false},
-		"not ASCII, NUL, quotation": {[]string{"a=\"ü\x00\"; __Host-oidc=\x00ü; b"}, []string{"a=\"ü\x00\"; b"}, []string{"\x00ü"}, true},
+		"not ASCII, NUL, quotation": {[]string{"a=\"ü\x00\"; __Host-oidc=\x00ü"}, []string{"a=\"ü\x00\""}, []string{"\x00ü"}, true},
 	}
 	for name, line := range map[string]string{
 		"S-180: no indices":   "__Host-oidc.-1=a; __Host-oidc.0x10=b; __Host-oidc.1e9=c; __Host-oidc.=d",

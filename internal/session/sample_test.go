@@ -45,7 +45,8 @@ var (
 	sampleSession = Session{
 		ID: [16]byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}, Subject: "alice", SID: "session at the provider",
 		Claims: `{"sub":"alice","name":"Алиса"}`, IDTokenClaims: `{"sub":"alice"}`,
-		AccessToken: "access", RefreshToken: "refresh", IDToken: "identity", Scope: "openid email",
+		AccessToken: "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhbGljZSJ9.AAECAwQFBgcICQoL", RefreshToken: "refresh!",
+		IDToken: "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhbGljZSIsImF1ZCI6ImFwcCJ9.AAECAwQFBgcICQoM", Scope: "openid email",
 		Created: time.Unix(1_800_000_000, 0).UTC(), LastUsed: time.Unix(1_800_000_060, 0).UTC(),
 		AccessExpires: time.Unix(1_800_000_300, 0).UTC(), IDTokenIssued: time.Unix(1_799_999_999, 0).UTC(),
 		Generation: 7,

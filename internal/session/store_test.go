@@ -80,7 +80,7 @@ func TestCaddyStoreUntrusted(t *testing.T) {
 		t.Fatal(err)
 	}
 	record := storage.get(recordKey(ref))
-	for _, secret := range []string{"alice", "access", string(ref.Key[:]), string(ref.ID[:]), hex.EncodeToString(ref.ID[:])} {
+	for _, secret := range []string{"alice", "refresh!", string(ref.Key[:]), string(ref.ID[:]), hex.EncodeToString(ref.ID[:])} {
 		if strings.Contains(record, secret) || strings.Contains(recordKey(ref), secret) {
 			t.Errorf("the store has %q", secret)
 		}

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"encoding/base64"
 	"errors"
 	"math"
 	"reflect"
@@ -13,7 +14,8 @@ func fullSession() *Session {
 	return &Session{
 		ID: [16]byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}, Subject: "alice", SID: "session at the provider",
 		Claims: `{"sub":"alice","name":"Алиса"}`, IDTokenClaims: `{"sub":"alice"}`,
-		AccessToken: "access", RefreshToken: "refresh", IDToken: "identity", Scope: "openid email",
+		AccessToken: "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhbGljZSJ9.AAECAwQFBgcICQoL", RefreshToken: "refresh!",
+		IDToken: "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhbGljZSIsImF1ZCI6ImFwcCJ9.AAECAwQFBgcICQoM", Scope: "openid email",
 		Created: time.Unix(1_800_000_000, 0).UTC(), LastUsed: time.Unix(1_800_000_060, 0).UTC(),
 		AccessExpires: time.Unix(1_800_000_300, 0).UTC(), IDTokenIssued: time.Unix(1_799_999_999, 0).UTC(),
 		Generation: 7,
@@ -74,6 +76,60 @@ func TestWireHasEveryField(t *testing.T) {
 			if value.Field(i).IsZero() {
 				t.Errorf("%T.%s is not set in the value that the round trip is made with", full, value.Type().Field(i).Name)
 			}
+		}
+	}
+}
+
+// Tokens come back to the letter, packed or not, and packed where that is shorter.
+func TestWireTokens(t *testing.T) {
+	t.Parallel()
+	tests := map[string]bool{
+		"":                               false,
+		".":                              false,
+		"...":                            false,
+		"AA":                             false,
+		"AAAA":                           false, // as long either way
+		"AAAAAAAA":                       true,
+		"AAAAAAAA.":                      true,
+		".AAAAAAAA":                      true,
+		"AAAAAAAA..AAAAAAAA":             true,
+		"AAAAAAAAA":                      false, // no such length
+		"AAAAAAAAAB":                     false, // bits left over
+		"AAAAAAAAAA==":                   false,
+		"AAAAAAAA\n":                     false,
+		"AAAA\nAAAAAAA":                  false,
+		"AAAAAAA\r\n":                    false,
+		"AAAA BBBB":                      false,
+		"AAAA+AA/":                       false,
+		"ya29.a0AfB_byC-1234567890":      true,
+		"8xLOxBtZp8xLOxBtZp8xLOxBtZpAAA": true,
+		"opaque token, not ASCII: ü":     false,
+		signed(access):                   true,
+		signed(access) + "\n":            false,
+	}
+	for length := range 40 {
+		tests[random(length+380)+"."+random(length)+"!"] = false
+		raw := strings.Repeat("\x00\xff\x10", 250) + strings.Repeat("x", length)
+		tests["e30."+base64.RawURLEncoding.EncodeToString([]byte(raw))] = true
+	}
+	for token, packed := range tests {
+		wire := (&Session{AccessToken: token}).Marshal()
+		s, err := ParseSession(wire)
+		if err != nil || s.AccessToken != token {
+			t.Errorf("%q came back as %q, %v", token, s.AccessToken, err)
+		}
+		if plain := len((&Session{Subject: token}).Marshal()); (len(wire) < plain) != packed || len(wire) > plain {
+			t.Errorf("%q takes %d bytes, as it is %d", token, len(wire), plain)
+		}
+	}
+	for _, packed := range [][]byte{
+		{}, {1}, {2, 0}, {0, 0, 1}, {0x80}, {0x80, 0}, {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1},
+	} {
+		e := newEncoder(0)
+		e.bytes(tagSessionID, make([]byte, 16))
+		e.bytes(tagPackedIDToken, packed)
+		if s, err := ParseSession(e.buf); !errors.Is(err, errMalformed) {
+			t.Errorf("%v: %+v, %v", packed, s, err)
 		}
 	}
 }
