@@ -9,6 +9,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
@@ -29,6 +30,7 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 	}
 	handler := new(Handler)
 	h.Next() // the directive's name
+	token := h.Token()
 	if err := handler.unmarshal(h.Dispenser, h.MatcherToken); err != nil {
 		return nil, err
 	}
@@ -37,7 +39,7 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 		// matcher that always matches keeps ours out of both.
 		matcherSet = caddy.ModuleMap{"path": caddyconfig.JSON(caddyhttp.MatchPath{"*"}, nil)}
 	}
-	if err := checkSiblings(h, handler); err != nil {
+	if err := checkSiblings(h, handler, token); err != nil {
 		return nil, err
 	}
 	values := h.NewRoute(matcherSet, handler)
@@ -122,7 +124,7 @@ func (h *Handler) ownPaths() ([]string, error) {
 
 // checkSiblings refuses what cannot live together on one host: two providers behind the same endpoints, and logins that share a session
 // but not the settings that it was made by. Only directives of one site block are known to share their hosts.
-func checkSiblings(h httpcaddyfile.Helper, handler *Handler) error {
+func checkSiblings(h httpcaddyfile.Helper, handler *Handler, token caddyfile.Token) error {
 	type sibling struct {
 		handler *Handler
 		file    string
@@ -132,7 +134,8 @@ func checkSiblings(h httpcaddyfile.Helper, handler *Handler) error {
 	if handler.BearerOnly || site == "" {
 		return nil
 	}
-	token := h.Token()
+	at := caddyfile.NewDispenser([]caddyfile.Token{token})
+	at.Next()
 	key := directive + " logins of " + site
 	siblings, _ := h.State[key].([]sibling)
 	for _, other := range siblings {
@@ -142,11 +145,11 @@ func checkSiblings(h httpcaddyfile.Helper, handler *Handler) error {
 		}
 		switch {
 		case other.handler.Issuer != handler.Issuer || other.handler.Discovery != handler.Discovery || other.handler.ClientID != handler.ClientID:
-			return h.Errf("another %s of this site (%s:%d) has its endpoints at the same place for another provider or client; give one of them "+
+			return at.Errf("another %s of this site (%s:%d) has its endpoints at the same place for another provider or client; give one of them "+
 				"another path_prefix", directive, other.file, other.line)
 		default:
 			if name := differentSetting(other.handler, handler); name != "" {
-				return h.Errf("%s differs from that of %s:%d, which shares the session; directives of one provider on one site need the same "+
+				return at.Errf("%s differs from that of %s:%d, which shares the session; directives of one provider on one site need the same "+
 					"client, login and session settings, or another path_prefix", name, other.file, other.line)
 			}
 		}

@@ -250,7 +250,7 @@ func (rt *runtime) redeem(
 	if response.code == "" {
 		return refuseClaim(reasonProviderError, "a code", "none")
 	}
-	sess, refused := rt.complete(ctx, metadata, transaction, response.code, response.state)
+	sess, user, refused := rt.complete(ctx, metadata, transaction, response.code, response.state)
 	if refused != nil {
 		return refused
 	}
@@ -281,7 +281,7 @@ func (rt *runtime) redeem(
 		l.cookies.DeleteTransaction(v.secure, l.cookies.TransactionName(v.secure, state.Random)),
 		l.addToLoop(v, markOf(sess.ID), rt.now()))
 	rt.metrics.login(resultSucceeded)
-	rt.logger.Info("login", zap.String("issuer", rt.issuerName), zap.String("user_id", sess.Subject), zap.String("host", r.Host),
+	rt.logger.Info("login", zap.String("issuer", rt.issuerName), zap.String("user_id", or(user, sess.Subject)), zap.String("host", r.Host),
 		zap.String("request_id", requestID(r)))
 	return nil
 }

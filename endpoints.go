@@ -97,7 +97,7 @@ func (rt *runtime) endpoint(w http.ResponseWriter, r *http.Request, st *requestS
 		return writeBody(w, r, http.StatusOK, "application/jwk-set+json", rt.login.publicKeys)
 	default:
 		return rt.pages.write(w, r, pageData{
-			Page: pageSignedOut, Status: http.StatusOK, Text: "You are signed out of this site.", Action: rt.login.loginURL("", ""),
+			Page: pageSignedOut, Status: http.StatusOK, Action: rt.login.loginURL("", ""),
 		})
 	}
 }

@@ -244,7 +244,7 @@ var answers = map[Reason]answer{
 	},
 	reasonSessionTooLarge: {
 		http.StatusBadRequest, codeServerError, "The account carries more data than a session can hold.",
-		"have the provider send fewer claims (see expected for the biggest), or use session { storage caddy }",
+		"have the provider send fewer claims (see got for the biggest), or use session { storage caddy }",
 	},
 	reasonLoginLoop: {
 		http.StatusBadRequest, codeServerError, "You were signed in several times, but this site never saw the session.",

@@ -68,18 +68,19 @@ func (p *userinfoPolicy) wants(claims map[string]any, metadata *provider.Metadat
 }
 
 // complete turns the answer of the provider into a session: it redeems the code, verifies the ID token and asks for userinfo where that is
-// wanted. The code is sent once, whatever happens.
-func (rt *runtime) complete(ctx context.Context, metadata *provider.Metadata, transaction *session.Transaction, code, state string) (*session.Session, *refusal) {
+// wanted. The code is sent once, whatever happens. user is who logs and the upstream will see.
+func (rt *runtime) complete(
+	ctx context.Context, metadata *provider.Metadata, transaction *session.Transaction, code, state string,
+) (sess *session.Session, user string, refused *refusal) {
 	l := rt.login
 	tokens, err := rt.provider.Exchange(ctx, l.client, provider.CodeGrant{
 		Code: code, RedirectURI: transaction.RedirectURI, Verifier: transaction.Verifier, Params: l.tokenParams,
 	})
 	if err != nil {
-		return nil, exchangeRefusal(err)
+		return nil, "", exchangeRefusal(err)
 	}
 	if tokens.IDToken == "" {
-		refused := refuseClaim(reasonCodeExchangeFailed, "an id_token beside the access token", "none; does scope hold openid?")
-		return nil, refused
+		return nil, "", refuseClaim(reasonCodeExchangeFailed, "an id_token beside the access token", "none; does scope hold openid?")
 	}
 	token, refused := rt.verifyIDToken(ctx, tokens.IDToken, metadata, idTokenDemand{
 		nonce: transaction.Nonce, code: code, accessToken: tokens.AccessToken, state: state,
@@ -89,7 +90,7 @@ func (rt *runtime) complete(ctx context.Context, metadata *provider.Metadata, tr
 		if refused.answer().status == http.StatusUnauthorized {
 			refused.status = http.StatusBadRequest // it is the provider's answer that is refused, not a request's credential
 		}
-		return nil, refused
+		return nil, "", refused
 	}
 	needs := l.needs.load()
 	claims := maps.Clone(token.claims)
@@ -99,18 +100,18 @@ func (rt *runtime) complete(ctx context.Context, metadata *provider.Metadata, tr
 	if needs.userinfo.wants(token.claims, metadata) {
 		userinfo, refused := rt.fetchUserinfo(ctx, metadata, tokens.AccessToken, token)
 		if refused != nil {
-			return nil, refused
+			return nil, "", refused
 		}
 		if needs.keeps.userinfo {
 			mergeUserinfo(claims, userinfo)
 		}
 	}
 	rt.warnOfOverage(token.claims)
-	sess := l.newSession(tokens, token, claims, needs.keeps, rt.now())
-	if _, refused := rt.userOf(&verifiedToken{}, claims); refused != nil {
+	user, refused = rt.userOf(&verifiedToken{}, claims)
+	if refused != nil {
 		rt.logger.Warn("the login has no claim that names its user", zap.String("expected", rt.usernameClaim.text), zap.String("got", refused.got))
 	}
-	return sess, nil
+	return l.newSession(tokens, token, claims, needs.keeps, rt.now()), user, nil
 }
 
 // newSession makes the session of a login, with an identifier that nobody has seen before.

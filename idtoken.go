@@ -153,6 +153,8 @@ func (p *idTokenPolicy) checkDemand(token *jose.Token, demand idTokenDemand, now
 		if demand.nonce == "" || subtle.ConstantTimeCompare([]byte(nonce), []byte(demand.nonce)) != 1 {
 			return refuseClaim(reasonNonceMismatch, "the nonce of this login", "another one, or none")
 		}
+	} else if nonce, present := claims["nonce"]; present && nonce != "" {
+		return refuseClaim(reasonNonceMismatch, "no nonce, as none was sent", "one of another login")
 	}
 	for _, hash := range []struct{ name, of string }{{"at_hash", demand.accessToken}, {"c_hash", demand.code}, {"s_hash", demand.state}} {
 		value, present := claims[hash.name]

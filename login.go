@@ -52,7 +52,7 @@ type login struct {
 	opened         *sessionCache
 	memory         *loginMemory
 	announced      *announcements
-	adoptStorage   []func() // once the configuration runs
+	adoptStorage   []func()                          // once the configuration runs
 	unfit          atomic.Pointer[provider.Metadata] // that was complained of
 
 	idle, absolute, reissue time.Duration
@@ -120,8 +120,14 @@ func (rt *runtime) startLogin(w http.ResponseWriter, r *http.Request, st *reques
 	}
 	rt.metrics.request(methodNone, resultLogin)
 	if entry := rt.logger.Check(zap.DebugLevel, "login started"); entry != nil {
-		entry.Write(zap.String("issuer", rt.issuerName), zap.String("host", r.Host), zap.Int("attempt", attempt.number),
-			zap.String("dead_session", string(st.dead)), zap.String("request_id", requestID(r)))
+		fields := []zap.Field{
+			zap.String("issuer", rt.issuerName), zap.String("host", r.Host), zap.Int("attempt", attempt.number),
+			zap.String("request_id", requestID(r)),
+		}
+		if st.dead != "" {
+			fields = append(fields, zap.String("ended_session", string(st.dead)))
+		}
+		entry.Write(fields...)
 	}
 	st.setCookies(w.Header(), v.reply)
 	redirect(w, r, target)

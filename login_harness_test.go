@@ -2,6 +2,7 @@ package openidconnect
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -284,6 +285,22 @@ func cookiesIn(r *optest.Response, match func(string) bool) (names []string) {
 func (v *visitor) kept(match func(string) bool) []*http.Cookie {
 	v.t.Helper()
 	return slices.DeleteFunc(v.Cookies(v.url("/")), func(cookie *http.Cookie) bool { return !match(cookie.Name) })
+}
+
+// send is roundTrip for goroutines beside the test's own; nil when it has failed.
+func send(t testing.TB, transport http.RoundTripper, request *http.Request) *reply {
+	response, err := transport.RoundTrip(request)
+	if err != nil {
+		t.Error(err)
+		return nil
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Error(err)
+		return nil
+	}
+	return &reply{Response: response, body: string(body)}
 }
 
 // lose makes the browser forget the cookies of one sort.

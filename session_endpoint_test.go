@@ -199,7 +199,10 @@ func TestSection3LoginStartsOnlyOnNavigations(t *testing.T) {
 		})
 	}
 	for _, headers := range [][]string{
-		nil, {"Sec-Fetch-Mode: cors", "Accept: text/html"}, {"Sec-Fetch-Mode: no-cors", "Sec-Fetch-Dest: image"}, {"Accept: text/html", "X-Requested-With: XMLHttpRequest"},
+		nil,
+		{"Sec-Fetch-Mode: cors", "Accept: text/html"},
+		{"Sec-Fetch-Mode: no-cors", "Sec-Fetch-Dest: image"},
+		{"Accept: text/html", "X-Requested-With: XMLHttpRequest"},
 		append([]string{"Sec-Purpose: prefetch"}, typed...),
 	} {
 		v.wantRefusal(v.Get(v.url("/oauth2/login"), headers...), 401, "no_credentials")

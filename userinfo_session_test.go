@@ -98,12 +98,12 @@ func TestUserinfoAddsOnly(t *testing.T) {
 	newVisitor(t, s, p).signIn("/")
 	s.wantHeaders(map[string]string{"X-Groups": "staff", "X-Tenant": "acme"})
 	claims := userinfo(t, s.last(t).Header)
-	for name, want := range map[string]string{"iss": p.Issuer(), "aud": "client", "groups": "[staff]", "tenant": "acme", "scope": "openid"} {
+	for name, want := range map[string]string{"iss": p.Issuer(), "aud": "client", "groups": "[staff]", "tenant": "acme"} {
 		if got := fmt.Sprint(claims[name]); got != want {
 			t.Errorf("%s is %s, want %s", name, got, want)
 		}
 	}
-	for _, name := range []string{"nbf", "jti", "auth_time", "nonce", "acr", "amr", "azp", "tid", "at_hash", "cnf", "_claim_sources"} {
+	for _, name := range []string{"nbf", "jti", "auth_time", "nonce", "acr", "amr", "azp", "tid", "at_hash", "cnf", "scope", "_claim_sources"} {
 		if value, ok := claims[name]; ok {
 			t.Errorf("%s is %v", name, value)
 		}

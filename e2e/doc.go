@@ -1,6 +1,9 @@
-// Package e2e tests Caddy with the openid_connect handler against providers that people run: the op package of
-// zitadel/oidc, in this process, and oidc-provider, on Node.js. Every token in it was issued by one of them.
+// Package e2e tests Caddy with the openid_connect handler against providers that people run: zitadel/oidc in this process,
+// oidc-provider on Node.js, and Keycloak. Every token in it was issued by one of them, and people log in with Chromium.
 //
-// There is one Caddy per process, so these tests run one after another. They need npm; what it installs stays in
-// oidc-provider/node_modules.
+// The tests with bearer tokens share the one Caddy of this process, so they run one after another. Those that log in have
+// a Caddy of their own, in a process that can be restarted.
+//
+// They need npm, Chromium, Java and Maven. What npm installs stays in oidc-provider/node_modules, and Keycloak in the user's
+// cache directory. If the environment variable E2E_SCREENSHOTS names a folder, it gets a picture of every page of the handler.
 package e2e

@@ -3,8 +3,18 @@ module github.com/caddy-openid-connect/caddy-openid-connect/e2e
 go 1.26.0
 
 require (
-	// The gateway, the upstream and one of the two providers, from this repository.
+	// The gateway, the upstream and one of the providers, from this repository.
 	github.com/caddy-openid-connect/caddy-openid-connect/demo v0.0.0
+	// Runs in a process of its own in the tests that log in.
+	github.com/caddyserver/caddy/v2 v2.11.9
+	// The commands of the DevTools protocol that chromedp sends.
+	github.com/chromedp/cdproto v0.159.0
+	// Drives Chromium.
+	github.com/chromedp/chromedp v0.23.0
+	// Its example server is the provider whose login page comes from this library.
+	github.com/zitadel/oidc/v3 v3.51.17
+	// The application's end of a WebSocket.
+	golang.org/x/net v0.60.0
 	// The client credentials grant, for the tokens of the tests.
 	golang.org/x/oauth2 v0.37.0
 )
@@ -29,7 +39,6 @@ require (
 	github.com/bits-and-blooms/bitset v1.25.0 // indirect
 	github.com/bmatcuk/doublestar/v4 v4.10.4 // indirect
 	github.com/caddy-openid-connect/caddy-openid-connect v0.0.0-00010101000000-000000000000 // indirect
-	github.com/caddyserver/caddy/v2 v2.11.9 // indirect
 	github.com/caddyserver/certmagic v0.25.6 // indirect
 	github.com/caddyserver/zerossl v0.1.6 // indirect
 	github.com/ccoveille/go-safecast/v2 v2.0.1 // indirect
@@ -52,6 +61,7 @@ require (
 	github.com/go-chi/chi/v5 v5.5.0 // indirect
 	github.com/go-jose/go-jose/v3 v3.0.5 // indirect
 	github.com/go-jose/go-jose/v4 v4.1.6 // indirect
+	github.com/go-json-experiment/json v0.0.0-20260213210345-44df1a37e875 // indirect
 	github.com/go-logr/logr v1.4.4 // indirect
 	github.com/go-logr/stdr v1.2.2 // indirect
 	github.com/go-sql-driver/mysql v1.10.1 // indirect
@@ -123,7 +133,6 @@ require (
 	github.com/tailscale/tscert v0.0.0-20251216020129-aea342f6d747 // indirect
 	github.com/urfave/cli v1.22.17 // indirect
 	github.com/zeebo/blake3 v0.2.4 // indirect
-	github.com/zitadel/oidc/v3 v3.51.17 // indirect
 	github.com/zitadel/schema v1.3.2 // indirect
 	go.etcd.io/bbolt v1.5.0 // indirect
 	go.opentelemetry.io/auto/sdk v1.2.1 // indirect
@@ -158,7 +167,6 @@ require (
 	golang.org/x/crypto v0.57.0 // indirect
 	golang.org/x/crypto/x509roots/fallback v0.0.0-20261030153154-30a33513ff6d // indirect
 	golang.org/x/exp v0.0.0-20260908205506-85c1c2202aba // indirect
-	golang.org/x/net v0.60.0 // indirect
 	golang.org/x/sync v0.24.0 // indirect
 	golang.org/x/sys v0.48.0 // indirect
 	golang.org/x/term v0.46.0 // indirect

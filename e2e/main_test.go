@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"net/http/httptest"
 	"os"
@@ -16,11 +17,18 @@ import (
 
 // The Caddy and the upstream of this process.
 var (
-	caddy       *gateway.Gateway
+	inProcess   *gateway.Gateway
 	application *httptest.Server
 )
 
 func TestMain(m *testing.M) {
+	if os.Getenv(gatewayVariable) != "" {
+		if err := serveGateway(); err != nil {
+			fmt.Fprintln(os.Stderr, "e2e:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	code, err := run(m)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "e2e:", err)
@@ -35,13 +43,11 @@ func run(m *testing.M) (code int, err error) {
 	}
 	application = httptest.NewServer(new(upstream.Handler))
 	defer application.Close()
-	if caddy, err = gateway.New("ERROR"); err != nil {
+	if inProcess, err = gateway.New("ERROR"); err != nil {
 		return 0, err
 	}
 	defer func() {
-		if closeErr := caddy.Close(); err == nil {
-			err = closeErr
-		}
+		err = errors.Join(err, keycloakServer.close(), around.close(), inProcess.Close())
 	}()
 	return m.Run(), nil
 }
@@ -74,10 +80,10 @@ func load(t *testing.T, issuer string, options ...string) *site {
 	}
 }
 `, issuer, strings.Join(options, "\n\t\t"), application.Listener.Addr())
-	if err := caddy.LoadCaddyfile(config); err != nil {
+	if err := inProcess.LoadCaddyfile(config); err != nil {
 		t.Fatalf("%v\n%s", err, config)
 	}
-	addresses, err := caddy.Addresses()
+	addresses, err := inProcess.Addresses()
 	if err != nil {
 		t.Fatal(err)
 	}

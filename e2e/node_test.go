@@ -23,11 +23,30 @@ type nodeProvider struct {
 	stdin  io.WriteCloser
 	stdout *bufio.Reader
 	stderr *bytes.Buffer
+	login  *nodeLogin
+}
+
+// nodeLogin is who logs in, and where, at an oidc-provider that people use.
+type nodeLogin struct {
+	Client nodeClient                `json:"client"`
+	People map[string]map[string]any `json:"people"`
+}
+
+type nodeClient struct {
+	ID           string   `json:"id"`
+	Secret       string   `json:"secret"`
+	RedirectURIs []string `json:"redirectURIs"`
 }
 
 func newNodeProvider(t *testing.T) identityProvider {
 	t.Helper()
-	n := new(nodeProvider)
+	return newNodeProviderWith(t, nil)
+}
+
+// newNodeProviderWith starts one where people can log in too.
+func newNodeProviderWith(t *testing.T, login *nodeLogin) *nodeProvider {
+	t.Helper()
+	n := &nodeProvider{login: login}
 	n.start(t)
 	t.Cleanup(func() {
 		if n.node != nil {
@@ -63,7 +82,9 @@ func (n *nodeProvider) start(t *testing.T) {
 	if err := n.node.Start(); err != nil {
 		t.Fatalf("starting Node.js, which these tests need: %v", err)
 	}
-	options, err := json.Marshal(map[string]any{"port": n.port, "clients": clients, "resources": resources})
+	options, err := json.Marshal(map[string]any{
+		"port": n.port, "clients": clients, "resources": resources, "login": n.login,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

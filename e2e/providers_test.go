@@ -36,8 +36,10 @@ type resource struct {
 	Audience string `json:"audience"`
 }
 
-// secret is that of every client and resource.
-var secret = rand.Text()
+var (
+	secret   = rand.Text() // of every client and resource
+	password = rand.Text() // of every person
+)
 
 var (
 	reader    = client{"reader", secret, []string{"orders:read", "orders:list"}, apiAudience, false}

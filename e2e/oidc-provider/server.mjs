@@ -1,7 +1,8 @@
 // Runs oidc-provider for the end-to-end tests, which drive it through its standard input, a line of JSON or a command each:
 //
-//   {"port": 0, "clients": [...], "resources": [...]}   first: where to listen and who exists; answered with the issuer
-//   rotate                                              sign with a new key, keep the old ones published; answered with "rotated"
+//   {"port": 0, "clients": [...], "resources": [...], "login": {...}}
+//            first: where to listen, who exists, and who logs in where; answered with the issuer
+//   rotate   sign with a new key, keep the old ones published; answered with "rotated"
 //
 // The end of the input ends the server.
 import { generateKeyPairSync, randomUUID } from 'node:crypto';
@@ -14,6 +15,9 @@ const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 const options = JSON.parse((await lines.next()).value);
 const clients = new Map(options.clients.map((client) => [client.id, client]));
 const resources = new Map(options.resources.map((resource) => [resource.id, resource]));
+
+// The client that logs people in, and the claims of each by name. Without them, nobody logs in.
+const { client: web, people } = options.login ?? { people: {} };
 
 const lifetime = 3600; // of access tokens, in seconds
 
@@ -49,8 +53,24 @@ class Storage {
     return stored.get(this.key(id));
   }
 
+  async findByUid(uid) {
+    return [...stored.values()].find((payload) => payload.kind === this.model && payload.uid === uid);
+  }
+
+  async consume(id) {
+    stored.get(this.key(id)).consumed = Math.floor(Date.now() / 1000);
+  }
+
   async destroy(id) {
     stored.delete(this.key(id));
+  }
+
+  async revokeByGrantId(grantId) {
+    for (const [key, payload] of stored) {
+      if (payload.kind === this.model && payload.grantId === grantId) {
+        stored.delete(key);
+      }
+    }
   }
 }
 
@@ -68,10 +88,16 @@ function newProvider(issuer) {
         grant_types: ['client_credentials'], scope: scopes.join(' '),
       })),
       ...options.resources.map(({ id, secret }) => metadata(id, secret, { grant_types: [] })),
+      ...(web ? [metadata(web.id, web.secret, {
+        grant_types: ['authorization_code'], response_types: ['code'], redirect_uris: web.redirectURIs,
+      })] : []),
     ],
-    scopes: [...new Set(options.clients.flatMap(({ scopes }) => scopes))],
+    scopes: ['openid', ...new Set(options.clients.flatMap(({ scopes }) => scopes))],
+    claims: { openid: ['sub'], profile: ['name', 'preferred_username'], email: ['email'], groups: ['groups'] },
+    findAccount: (ctx, name) => people[name] && { accountId: name, claims: () => ({ sub: name, ...people[name] }) },
     features: {
-      devInteractions: { enabled: false },
+      // Pages that let anybody in without a password.
+      devInteractions: { enabled: Boolean(web) },
       clientCredentials: { enabled: true },
       revocation: { enabled: true },
       introspection: {
@@ -81,7 +107,7 @@ function newProvider(issuer) {
       },
       resourceIndicators: {
         enabled: true,
-        defaultResource: (ctx, client) => clients.get(client.clientId).audience,
+        defaultResource: (ctx, client) => clients.get(client.clientId)?.audience,
         getResourceServerInfo: (ctx, resource, client) => {
           const { audience, opaque, scopes } = clients.get(client.clientId);
           if (resource !== audience) {

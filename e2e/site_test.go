@@ -1,0 +1,245 @@
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/caddy-openid-connect/caddy-openid-connect/e2e/browser"
+)
+
+const (
+	siteHost = "site.e2e.localhost"
+	// embedderHost is another site to a browser.
+	embedderHost = "embedder.localhost"
+)
+
+// surroundings are what the tests with a browser have in common, besides the providers.
+type surroundings struct {
+	browser     *browser.Browser
+	application *httptest.Server
+	directory   string
+	plain, tls  address
+	embedder    address
+}
+
+// address is where a site is, as URL without a path. Providers know those of the site from their start.
+type address string
+
+func newAddress(scheme, host string) (address, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer listener.Close()
+	return address(fmt.Sprintf("%s://%s:%d", scheme, host, listener.Addr().(*net.TCPAddr).Port)), nil
+}
+
+var around = shared[*surroundings]{start: newSurroundings}
+
+func newSurroundings() (*surroundings, error) {
+	s := new(surroundings)
+	for _, a := range []struct {
+		address      *address
+		scheme, host string
+	}{
+		{&s.plain, "http", siteHost},
+		{&s.tls, "https", siteHost},
+		{&s.embedder, "http", embedderHost},
+	} {
+		var err error
+		if *a.address, err = newAddress(a.scheme, a.host); err != nil {
+			return nil, err
+		}
+	}
+	var err error
+	if s.directory, err = os.MkdirTemp("", "e2e-*"); err != nil {
+		return nil, err
+	}
+	if err := writeCertificate(s.certificate(), s.key()); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(s.directory))
+	}
+	if s.browser, err = browser.Start(); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(s.directory))
+	}
+	s.application = httptest.NewServer(newApplication())
+	return s, nil
+}
+
+// Close ends the browser and the application.
+func (s *surroundings) Close() error {
+	s.application.Close()
+	return errors.Join(s.browser.Close(), os.RemoveAll(s.directory))
+}
+
+func (s *surroundings) certificate() string { return filepath.Join(s.directory, "certificate.pem") }
+func (s *surroundings) key() string         { return filepath.Join(s.directory, "key.pem") }
+
+// redirectURIs are those of the site.
+func (s *surroundings) redirectURIs() []string {
+	return []string{string(s.plain) + "/oauth2/callback", string(s.tls) + "/oauth2/callback"}
+}
+
+// caddyfile is that of the site at one of its addresses, behind a provider. The options are subdirectives of openid_connect.
+func (s *surroundings) caddyfile(at address, p *loginProvider, options ...string) string {
+	return s.caddyfileWith("", at, p, options...)
+}
+
+// caddyfileWith has a further directive of the site.
+func (s *surroundings) caddyfileWith(directive string, at address, p *loginProvider, options ...string) string {
+	if at == s.tls {
+		directive += "\n\ttls " + s.certificate() + " " + s.key()
+	}
+	return fmt.Sprintf(`%s {
+	bind 127.0.0.1
+	%s
+	openid_connect %s {
+		client_id %s
+		client_secret %s
+		scope openid profile %s
+		%s
+	}
+	reverse_proxy %s
+}
+`, at, directive, p.issuer, webClient, secret, p.scopes, strings.Join(options, "\n\t\t"), s.application.Listener.Addr())
+}
+
+// visit is a test of the site with somebody at a browser.
+type visit struct {
+	*surroundings
+	*browser.Person
+	at       address
+	provider *loginProvider
+	gateway  *gatewayProcess
+}
+
+// newVisit starts the site behind a provider, with further subdirectives of openid_connect.
+func newVisit(t *testing.T, p *loginProvider, options ...string) *visit {
+	t.Helper()
+	return newVisitAt(t, around.get(t).plain, p, options...)
+}
+
+// newVisitAt chooses the address of the site.
+func newVisitAt(t *testing.T, at address, p *loginProvider, options ...string) *visit {
+	t.Helper()
+	s := around.get(t)
+	v := &visit{surroundings: s, Person: s.browser.NewPerson(t), at: at, provider: p, gateway: newGateway(t)}
+	v.gateway.load(t, s.caddyfile(at, p, options...))
+	t.Cleanup(func() { v.expectDiscretion(t) })
+	return v
+}
+
+// url is the address of a page of the site.
+func (v *visit) url(path string) string { return string(v.at) + path }
+
+// open opens a page of the site in a new tab.
+func (v *visit) open(path string) *browser.Tab {
+	tab := v.NewTab()
+	tab.Open(v.url(path))
+	return tab
+}
+
+// signedIn opens a page of the site in a new tab and logs somebody in for it.
+func (v *visit) signedIn(t *testing.T, who person, path string) *browser.Tab {
+	t.Helper()
+	tab := v.open(path)
+	v.provider.signIn(tab, who)
+	landed(t, tab).expect(t, path, v.provider.subject(who))
+	return tab
+}
+
+// siteCookies are those of the gateway that the browser keeps for the site.
+func (v *visit) siteCookies() []browser.Cookie {
+	var cookies []browser.Cookie
+	for _, c := range v.Cookies() {
+		if c.Domain == siteHost && strings.Contains(c.Name, "oidc-") {
+			cookies = append(cookies, c)
+		}
+	}
+	return cookies
+}
+
+// forget deletes every cookie of the site.
+func (v *visit) forget(tab *browser.Tab) {
+	for _, c := range v.siteCookies() {
+		tab.DeleteCookie(c)
+	}
+}
+
+// finish gets a tab that is at the provider, or on its way, to the application.
+func (v *visit) finish(t *testing.T, tab *browser.Tab, who person) received {
+	t.Helper()
+	asked := false
+	tab.Wait("the login form or the application", func(page browser.Page) bool {
+		asked = strings.HasPrefix(page.URL, v.provider.origin) && v.provider.asks(tab) && !v.moves()
+		return asked || isApplication(page)
+	})
+	if asked {
+		v.provider.signIn(tab, who)
+	}
+	return landed(t, tab)
+}
+
+// moves tells whether a tab that shows the login form goes on by itself, because another tab has finished a login.
+func (v *visit) moves() bool {
+	return v.provider.sessionCookie != "" && slices.ContainsFunc(v.Cookies(), func(c browser.Cookie) bool {
+		return c.Name == v.provider.sessionCookie
+	})
+}
+
+// expectNoProvider fails if the tab ever went to the provider.
+func (v *visit) expectNoProvider(t *testing.T, tab *browser.Tab) {
+	t.Helper()
+	for _, answer := range tab.Answers() {
+		if strings.HasPrefix(answer.URL, v.provider.origin) {
+			t.Errorf("the tab went to the provider: %s", answer.URL)
+		}
+	}
+}
+
+// expectNoErrors fails if the site ever answered the tab with an error.
+func (v *visit) expectNoErrors(t *testing.T, tab *browser.Tab) {
+	t.Helper()
+	for _, answer := range tab.Answers() {
+		if strings.HasPrefix(answer.URL, string(v.at)) && answer.Status >= 400 {
+			t.Errorf("the site answered with %d to %s", answer.Status, answer.URL)
+		}
+	}
+}
+
+// expectDiscretion fails if the log holds what must not be known: a code, a state, a cookie or a secret.
+func (v *visit) expectDiscretion(t *testing.T) {
+	t.Helper()
+	log := v.gateway.log(t)
+	if log == "" {
+		t.Error("the gateway logged nothing")
+	}
+	hidden := map[string]string{"client secret": secret, "password": password}
+	for _, answer := range v.Answers() {
+		parsed, err := url.Parse(answer.URL)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		for _, name := range []string{"code", "state", "nonce", "code_challenge"} {
+			if value := parsed.Query().Get(name); value != "" {
+				hidden[name+" "+value] = value
+			}
+		}
+	}
+	for _, c := range v.siteCookies() {
+		hidden["cookie "+c.Name] = c.Value
+	}
+	for what, value := range hidden {
+		if strings.Contains(log, value) {
+			t.Errorf("the log holds the %s", what)
+		}
+	}
+}
