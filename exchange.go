@@ -133,6 +133,8 @@ func (l *login) newSession(
 	sess.SID, _ = token.claims["sid"].(string)
 	if tokens.ExpiresIn > 0 {
 		sess.AccessExpires = now.Add(tokens.ExpiresIn)
+	} else if access, err := jose.Parse(tokens.AccessToken, jose.MaxProviderToken); err == nil {
+		sess.AccessExpires = access.Expiry // it is not ours to verify; this is a clock, no more
 	}
 	if keeps.accessToken {
 		sess.AccessToken = tokens.AccessToken
@@ -164,7 +166,7 @@ func mergeUserinfo(claims, userinfo map[string]any) {
 
 var protocolClaims = []string{
 	"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "auth_time", "nonce", "acr", "amr", "azp", "sid", "tid", "at_hash", "c_hash", "s_hash",
-	"cnf", "events", "typ", "scope", "_claim_sources",
+	"cnf", "events", "typ", "scope", "scp", "scopes", "client_id", "act", "may_act", "_claim_sources",
 }
 
 // fetchUserinfo asks the userinfo endpoint (OpenID Connect Core section 5.3). The answer must be about the same subject.

@@ -101,7 +101,7 @@ func (rt *runtime) serveAnonymous(w http.ResponseWriter, r *http.Request, next c
 		}
 		result = resultPassed
 	}
-	if rt.login != nil && navigationOf(r) == topNavigation && st.dead != "" && !st.visit.newer {
+	if rt.login != nil && navigationOf(r) == topNavigation && st.dead != "" && !st.visit.keep {
 		st.visit.reply = rt.login.cookies.DeleteSession(&st.visit.cookies, st.visit.secure)
 	}
 	switch {

@@ -169,14 +169,18 @@ func TestExpiredAccessTokens(t *testing.T) {
 			v.wantSession(true)
 		})
 	}
-	t.Run("one without an end", func(t *testing.T) {
-		p := optest.New(t)
-		p.SetTokenResponse(func(answer map[string]any) { delete(answer, "expires_in") })
-		v := newVisitor(t, newLoginSite(t, p, "set_access_token_header"), p)
-		v.signIn("/")
-		v.later(20 * time.Hour)
-		v.wantSession(true)
-	})
+	for name, opaque := range map[string]bool{"an opaque one without an end": true, "a JWT without expires_in": false} {
+		t.Run(name, func(t *testing.T) {
+			p := optest.New(t)
+			p.SetOpaqueAccessTokens(opaque)
+			p.SetTokenResponse(func(answer map[string]any) { delete(answer, "expires_in") })
+			v := newVisitor(t, newLoginSite(t, p, "set_access_token_header"), p)
+			v.signIn("/")
+			v.wantSession(true)
+			v.later(20 * time.Hour)
+			v.wantSession(opaque) // a JWT says itself when it ends
+		})
+	}
 }
 
 // A session keeps what it is told to, and no more.

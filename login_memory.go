@@ -11,7 +11,7 @@ import (
 const (
 	// callbackGrace is how long the outcome of a callback stays available to repetitions of it.
 	callbackGrace = time.Minute
-	// maxRemembered bounds each list of the memory. It takes real logins at the provider to fill one.
+	// maxRemembered bounds each list of the memory. To fill one takes as many calls to the provider.
 	maxRemembered = 100_000
 )
 
@@ -53,9 +53,23 @@ func (m *loginMemory) claim(state [32]byte, now time.Time) (outcome *callbackOut
 		return outcome, false
 	}
 	outcome = &callbackOutcome{done: make(chan struct{}), spent: now.Add(2 * transactionLifetime)}
-	makeRoomIn(m.outcomes)
+	if len(m.outcomes) >= maxRemembered {
+		m.dropFinished()
+	}
 	m.outcomes[state] = outcome
 	return outcome, true
+}
+
+// dropFinished makes room, not at the cost of a login whose code is being redeemed. The caller holds the lock.
+func (m *loginMemory) dropFinished() {
+	for state, outcome := range m.outcomes {
+		select {
+		case <-outcome.done:
+			delete(m.outcomes, state)
+			return
+		default:
+		}
+	}
 }
 
 // finish gives the outcome to all that wait for it, and for a while to those that come later.

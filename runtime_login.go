@@ -189,7 +189,7 @@ func (h *Handler) acquireSessions(ctx caddy.Context, rt *runtime, settings Sessi
 	l.sealer = session.NewSealer(keys)
 	if settings.Storage == storageCaddy {
 		store := acquirePart(rt, "session store "+place, func() *storedSessions {
-			return &storedSessions{CaddyStore: session.NewCaddyStore(storage, time.Now, rt.logger), logger: rt.logger}
+			return &storedSessions{CaddyStore: session.NewCaddyStore(storage, time.Now, rt.logger), logger: rt.logger, calls: make(chan struct{}, maxStoreCalls)}
 		})
 		l.adoptStorage = append(l.adoptStorage, func() { store.SetStorage(storage, rt.logger) })
 		l.store = store

@@ -58,9 +58,6 @@ func TestCookieDomain(t *testing.T) {
 		for _, host := range []string{"evilexample.com", "example.com.evil.test"} {
 			stranger := v.on(host)
 			stranger.wantPage(stranger.open("/"), http.StatusBadRequest, "invalid_host")
-			r := stranger.Get(stranger.url("/"), "Cookie: "+cookieLine(v.Cookies("https://a.example.com/")), "Accept: application/json")
-			t.Logf("%s: %d", host, r.Status)
-			s.advance()
 		}
 	})
 	t.Run("a return URL of another host", func(t *testing.T) {
@@ -75,14 +72,6 @@ func TestCookieDomain(t *testing.T) {
 	})
 }
 
-func cookieLine(cookies []*http.Cookie) string {
-	pairs := make([]string, len(cookies))
-	for i, cookie := range cookies {
-		pairs[i] = cookie.Name + "=" + cookie.Value
-	}
-	return strings.Join(pairs, "; ")
-}
-
 // Without a domain each host has sessions of its own, and a cookie that is carried from one to the other opens nothing there.
 func TestEachHostHasItsOwnSessions(t *testing.T) {
 	t.Parallel()
@@ -92,7 +81,7 @@ func TestEachHostHasItsOwnSessions(t *testing.T) {
 	v.on("a.example.com").signIn("/")
 	v.on("a.example.com").wantSession(true)
 	v.on("b.example.com").wantSession(false)
-	carried := "Cookie: " + cookieLine(v.Cookies("https://a.example.com/"))
+	carried := "Cookie: " + cookieHeader(v.on("a.example.com"))
 	for host, want := range map[string]int{"a.example.com": http.StatusOK, "b.example.com": http.StatusUnauthorized} {
 		if r := v.Get("https://"+host+"/", carried, "Accept: application/json"); r.Status != want {
 			t.Errorf("%s: got %d, want %d", host, r.Status, want)

@@ -107,8 +107,12 @@ func (rt *runtime) sessionOf(r *http.Request, v *visit) (opened *openedSession, 
 		return nil, dead, nil
 	}
 	now := rt.now()
-	if dead := rt.login.judgeClocks(opened.Session, now, rt.headers.accessToken); dead != "" {
-		v.newer = rt.login.memory.isSuperseded(opened.ID)
+	if dead := rt.login.judgeClocks(opened.Session, now); dead != "" {
+		v.keep = rt.login.memory.isSuperseded(opened.ID)
+		return nil, dead, nil
+	}
+	if dead := judgeToken(opened.Session, now); dead != "" && rt.headers.accessToken {
+		v.keep = true // handlers that pass no token on still take it
 		return nil, dead, nil
 	}
 	if !opened.returned.Load() {
@@ -118,17 +122,24 @@ func (rt *runtime) sessionOf(r *http.Request, v *visit) (opened *openedSession, 
 	return opened, "", nil
 }
 
-// judgeClocks looks at the clocks of a session, which are never mixed: the absolute one, the idle one, and that of the access token, which
-// counts only where the token is passed on.
-func (l *login) judgeClocks(sess *session.Session, now time.Time, passesToken bool) Reason {
+// judgeClocks looks at the clocks of a session itself, the absolute and the idle one.
+func (l *login) judgeClocks(sess *session.Session, now time.Time) Reason {
 	switch {
 	case !now.Before(sess.Created.Add(l.absolute)):
 		return reasonSessionExpired
 	case l.idle > 0 && !now.Before(sess.LastUsed.Add(l.idle)):
 		return reasonSessionIdle
-	case passesToken && sess.AccessToken == "":
+	default:
+		return ""
+	}
+}
+
+// judgeToken looks at the access token, which counts only where it is passed on: an expired one never is.
+func judgeToken(sess *session.Session, now time.Time) Reason {
+	switch {
+	case sess.AccessToken == "":
 		return reasonSessionInvalid // made when it did not have to be kept
-	case passesToken && !sess.AccessExpires.IsZero() && !now.Before(sess.AccessExpires):
+	case !sess.AccessExpires.IsZero() && !now.Before(sess.AccessExpires):
 		return reasonSessionExpired
 	default:
 		return ""
@@ -150,14 +161,14 @@ func (rt *runtime) openSession(ctx context.Context, v *visit, sealed string) (*o
 	opened := &openedSession{reference: reference, current: current}
 	if reference != nil {
 		if !now.Before(reference.Expires) {
-			v.newer = v.newer || l.memory.isSuperseded(reference.ID)
+			v.keep = v.keep || l.memory.isSuperseded(reference.ID)
 			return nil, reasonSessionExpired, nil
 		}
 		ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 		defer cancel()
 		switch sess, err = l.store.Load(ctx, reference); {
 		case errors.Is(err, session.ErrNotFound):
-			v.newer = v.newer || l.memory.isSuperseded(reference.ID)
+			v.keep = v.keep || l.memory.isSuperseded(reference.ID)
 			return nil, reasonSessionExpired, nil
 		case err != nil:
 			return nil, "", &refusal{reason: reasonStoreUnavailable, cause: err}

@@ -2,6 +2,8 @@ package openidconnect
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -20,11 +22,59 @@ const (
 type storedSessions struct {
 	*session.CaddyStore
 	logger  *zap.Logger
-	sweepAt atomic.Int64 // Unix seconds
+	calls   chan struct{} // under way
+	sweepAt atomic.Int64  // Unix seconds
+}
+
+// maxStoreCalls bounds the calls under way: one to a storage that hangs, a dead network mount say, ends only with the process.
+const maxStoreCalls = 256
+
+var errStoreBusy = errors.New("too many calls to the storage are under way")
+
+// within makes one call to the storage, for no longer than its context lasts: many storages do not look at it.
+func (s *storedSessions) within(ctx context.Context, call func() error) error {
+	select {
+	case s.calls <- struct{}{}:
+	default:
+		return errStoreBusy
+	}
+	done := make(chan error, 1)
+	go func() {
+		defer func() { <-s.calls }()
+		defer func() {
+			if recovered := recover(); recovered != nil {
+				done <- fmt.Errorf("the storage panicked: %v", recovered)
+			}
+		}()
+		done <- call()
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (s *storedSessions) Load(ctx context.Context, reference *session.Reference) (*session.Session, error) {
+	loaded := make(chan *session.Session, 1)
+	err := s.within(ctx, func() error {
+		sess, err := s.CaddyStore.Load(ctx, reference)
+		loaded <- sess
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return <-loaded, nil
+}
+
+func (s *storedSessions) Delete(ctx context.Context, reference *session.Reference) error {
+	return s.within(ctx, func() error { return s.CaddyStore.Delete(ctx, reference) })
 }
 
 func (s *storedSessions) Save(ctx context.Context, reference *session.Reference, sess *session.Session) error {
-	if err := s.CaddyStore.Save(ctx, reference, sess); err != nil {
+	if err := s.within(ctx, func() error { return s.CaddyStore.Save(ctx, reference, sess) }); err != nil {
 		return err
 	}
 	now := time.Now()

@@ -26,7 +26,7 @@ type visit struct {
 	host    string // that cookies are bound to: without its port, not yet checked, or cookie_domain
 	cookies session.Received
 
-	newer bool     // the browser is known to have a newer session than the one it sent
+	keep  bool     // the session's cookie must not be deleted: another is newer, or others may live by it
 	reply []string // cookies that the answer sets or deletes
 }
 

@@ -35,8 +35,12 @@ type CodeGrant struct {
 	Params url.Values
 }
 
-// maxExpiresIn is the longest lifetime of an access token that is believed.
-const maxExpiresIn = 10 * 365 * 24 * time.Hour
+const (
+	// maxExpiresIn is the longest lifetime of an access token that is believed.
+	maxExpiresIn = 10 * 365 * 24 * time.Hour
+	// unclearLifetime is that of a token whose answer states one that makes no sense.
+	unclearLifetime = 5 * time.Minute
+)
 
 // tokenParameters belong to the protocol or to the client's authentication, whichever method that uses.
 var tokenParameters = []string{
@@ -166,21 +170,24 @@ func isVisible(text string) bool {
 	return true
 }
 
-// expiresIn reads a lifetime in seconds, also from a string, as some providers write it; what makes no sense is not known.
+// expiresIn reads a lifetime in seconds, also from a string, as some providers write it. None is not known; what makes no sense is
+// taken for a short one.
 func expiresIn(value any) time.Duration {
 	var number string
 	switch value := value.(type) {
+	case nil:
+		return 0
 	case json.Number:
 		number = value.String()
 	case string:
 		if strings.Trim(value, "0123456789") != "" {
-			return 0
+			return unclearLifetime
 		}
 		number = value
 	}
 	seconds, err := strconv.ParseFloat(number, 64)
-	if err != nil || seconds <= 0 || seconds > maxExpiresIn.Seconds() {
-		return 0
+	if err != nil || seconds < 1 || seconds > maxExpiresIn.Seconds() {
+		return unclearLifetime
 	}
 	return time.Duration(seconds * float64(time.Second))
 }
