@@ -98,6 +98,20 @@ func TestSection2NestedHandlersShareTheSession(t *testing.T) {
 	}
 }
 
+// A login that the inner handler starts comes through the outer one, which lets nobody else set its cookies.
+func TestSection2NestedHandlerLogsInBehindOneThatPasses(t *testing.T) {
+	p := optest.New(t)
+	c := startCaddy(t, webapp(p, "", "unauth_action pass")+"handle /admin/* {\n"+webapp(p, "", "")+toUpstream+"}\nhandle {\n"+toUpstream+"}")
+	v := newCaddyVisitor(t, c, p)
+	request := v.begin("/admin/x")
+	v.wantRedirect(v.arrive(request, v.answerTo(request)), "/admin/x")
+	for _, path := range []string{"/admin/x", "/x"} {
+		if r := v.open(path); r.Status != http.StatusOK || userinfo(t, c.last(t).Header)["sub"] != "alice" || r.Header.Get("Cache-Control") != "private" {
+			t.Errorf("%s: %d, %v", path, r.Status, r.Header)
+		}
+	}
+}
+
 func TestSection3TwoProvidersWithDifferentPrefixes(t *testing.T) {
 	staff, customers := optest.New(t), optest.New(t)
 	customers.SetUser(optest.Claims{"sub": "carol"})

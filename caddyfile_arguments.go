@@ -262,7 +262,7 @@ func (p *parser) unauthAction() error {
 	case len(set) == 0:
 		return p.Errf("unauth_action: %q matches everything; leave it out to set the default", p.Val())
 	}
-	p.handler.UnauthRules = append(p.handler.UnauthRules, UnauthRule{MatchRaw: set, Action: action})
+	p.handler.UnauthRules = append(p.handler.UnauthRules, UnauthRule{MatchRaw: RuleMatchers{set}, Action: action})
 	return nil
 }
 

@@ -203,7 +203,7 @@ func differentSetting(a, b *Handler) string {
 var loginSettings = []string{
 	"client_id", "client_secret", "token_endpoint_auth_method", "client_private_key", "client_rsa_private_key", "client_private_key_id",
 	"client_jwt_assertion_alg", "client_jwt_assertion_expires_in", "client_jwt_assertion_audience", "client_assertion_file",
-	"scope", "redirect_uri", "path_prefix", "use_pkce", "use_nonce", "authorization_params", "token_params", "prompt", "max_age", "acr_values",
+	"tenants", "scope", "redirect_uri", "path_prefix", "use_pkce", "use_nonce", "authorization_params", "token_params", "prompt", "max_age", "acr_values",
 	"resource", "display", "ui_locales", "response_mode", "id_token_signed_response_alg", "trusted_audiences", "userinfo",
 	"session", "session_contents",
 }

@@ -250,7 +250,7 @@ func TestUnmarshalCaddyfile(t *testing.T) {
 	if err := h.UnmarshalCaddyfile(d); err != nil {
 		t.Fatal(err)
 	}
-	if h.Issuer != "https://id.example.com" || len(h.UnauthRules) != 1 || string(h.UnauthRules[0].MatchRaw["path"]) != `["/health"]` {
+	if h.Issuer != "https://id.example.com" || len(h.UnauthRules) != 1 || string(h.UnauthRules[0].MatchRaw[0]["path"]) != `["/health"]` {
 		t.Errorf("got %+v", h)
 	}
 	if d.Next() {

@@ -291,6 +291,7 @@ func (rt *runtime) heal(w http.ResponseWriter, r *http.Request, st *requestState
 	l, v := rt.login, &st.visit
 	opened, dead, refused := rt.sessionOf(r, v)
 	if refused != nil {
+		refused.action = l.loginURL(returnURLOf(state, nil), "") // not here again: the URL holds a code
 		return rt.refuse(w, r, st, "", refused)
 	}
 	if opened != nil {

@@ -105,7 +105,7 @@ func (rt *runtime) completePage(r *http.Request, st *requestState, data *pageDat
 	case data.Page == pageDenied:
 		data.Action = rt.login.loginURL(target, promptSelectAccount)
 	case data.Page == pageUnavailable && reads:
-		data.Action = location(target, "")
+		data.Action = location(requestedURL(r), "") // the same again
 	default:
 		data.Action = rt.login.loginURL(target, "")
 	}

@@ -44,9 +44,14 @@ func (h *Handler) checkRules() error {
 		if len(rule.MatchRaw) == 0 {
 			return fieldError("unauth_rules", "rule %d has no matcher; unauth_action is the default for all requests", i+1)
 		}
-		for _, name := range sortedKeys(rule.MatchRaw) {
-			if text := strings.TrimSpace(string(rule.MatchRaw[name])); text == "{}" || text == "[]" || text == "null" {
-				return fieldError("unauth_rules", "the %s matcher of rule %d is empty and would match every request", name, i+1)
+		for _, set := range rule.MatchRaw {
+			if len(set) == 0 {
+				return fieldError("unauth_rules", "rule %d has an empty set of matchers, which would match every request", i+1)
+			}
+			for _, name := range sortedKeys(set) {
+				if text := strings.TrimSpace(string(set[name])); text == "{}" || text == "[]" || text == "null" {
+					return fieldError("unauth_rules", "the %s matcher of rule %d is empty and would match every request", name, i+1)
+				}
 			}
 		}
 	}

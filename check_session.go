@@ -62,8 +62,8 @@ func (h *Handler) checkSession() error {
 		valid        []string
 	}{
 		{"session.storage", string(s.Storage), storages},
-		{"session.cookie_same_site", s.CookieSameSite, sameSites},
-		{"session.cookie_secure", s.CookieSecure, cookieSecures},
+		{"session.cookie_same_site", string(s.CookieSameSite), sameSites},
+		{"session.cookie_secure", string(s.CookieSecure), cookieSecures},
 	} {
 		if err := h.oneOf(choice.field, choice.value, choice.valid); err != nil {
 			return err
@@ -178,6 +178,10 @@ func (h *Handler) checkSessionContents() error {
 		member  string
 	}{
 		{"set_access_token_header", isOn(h.SetAccessTokenHeader), contents.AccessToken, "access_token"},
+		{
+			"access_token_in_authorization_header", h.SetAccessTokenHeader == nil && h.AccessTokenInAuthorizationHeader,
+			contents.AccessToken, "access_token",
+		},
 		{"set_id_token_header", isOn(h.SetIDTokenHeader), contents.IDToken, "id_token"},
 		{"set_raw_id_token_header", isOn(h.SetRawIDTokenHeader), contents.EncIDToken, "enc_id_token"},
 		{"set_userinfo_header", isOn(h.SetUserinfoHeader), claims, "user or id_token"},

@@ -151,12 +151,41 @@ func (c ClaimHeader) MarshalJSON() ([]byte, error) {
 
 // UnauthRule is an exception to what unauthenticated requests get.
 type UnauthRule struct {
-	// The requests it applies to: one set of request matchers, as in a route. Path matchers see the path as it is when the
-	// handler runs.
-	MatchRaw caddy.ModuleMap `json:"match,omitempty" caddy:"namespace=http.matchers"`
+	// The requests it applies to: a set of request matchers, or a list of sets of which one must match, as in a route. Path matchers
+	// see the path as it is when the handler runs.
+	MatchRaw RuleMatchers `json:"match,omitempty" caddy:"namespace=http.matchers"`
 
 	// What they get: "auth", "deny" or "pass".
 	Action string `json:"action,omitempty"`
+}
+
+// RuleMatchers are sets of request matchers. In JSON a single set is accepted for a list of one.
+type RuleMatchers []caddy.ModuleMap
+
+// UnmarshalJSON reads both forms.
+func (m *RuleMatchers) UnmarshalJSON(text []byte) error {
+	if text = bytes.TrimSpace(text); len(text) > 0 && text[0] == '{' {
+		var set caddy.ModuleMap
+		if err := json.Unmarshal(text, &set); err != nil {
+			return err
+		}
+		*m = RuleMatchers{set}
+		return nil
+	}
+	var sets []caddy.ModuleMap
+	if err := json.Unmarshal(text, &sets); err != nil {
+		return errors.New("expected a set of matchers or a list of sets")
+	}
+	*m = sets
+	return nil
+}
+
+// MarshalJSON writes the shorter form where it says all.
+func (m RuleMatchers) MarshalJSON() ([]byte, error) {
+	if len(m) == 1 {
+		return json.Marshal(m[0])
+	}
+	return json.Marshal([]caddy.ModuleMap(m))
 }
 
 // configError is a configuration error that names the field it is about.

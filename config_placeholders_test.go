@@ -115,8 +115,8 @@ func TestPlaceholdersEverywhere(t *testing.T) {
 			t.Errorf("%s is %q", field, value)
 		}
 	})
-	if string(h.TLSTrustPoolRaw) != `{"guest":"{env.NOT_OURS}"}` || string(h.UnauthRules[0].MatchRaw["name"]) != `{"guest":"{env.NOT_OURS}"}` {
-		t.Errorf("a guest module has been changed: %s, %s", h.TLSTrustPoolRaw, h.UnauthRules[0].MatchRaw["name"])
+	if string(h.TLSTrustPoolRaw) != `{"guest":"{env.NOT_OURS}"}` || string(h.UnauthRules[0].MatchRaw[0]["name"]) != `{"guest":"{env.NOT_OURS}"}` {
+		t.Errorf("a guest module has been changed: %s, %s", h.TLSTrustPoolRaw, h.UnauthRules[0].MatchRaw[0]["name"])
 	}
 
 	for _, bad := range []string{"{env.OPENID_CONNECT_TEST_UNSET}", "{file./nonexistent/openid_connect}", "{enb.TYPO}", "a {http.request.host}"} {

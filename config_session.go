@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"strings"
 )
 
 // SessionConfig says how logins are remembered: in a cookie that only this handler can read.
@@ -27,10 +28,10 @@ type SessionConfig struct {
 	CookiePath string `json:"cookie_path,omitempty"`
 
 	// Whether other sites' requests carry the cookie: "lax" for navigation, "strict" never, "none" always. Default: lax
-	CookieSameSite string `json:"cookie_same_site,omitempty"`
+	CookieSameSite SameSite `json:"cookie_same_site,omitempty"`
 
 	// Whether the cookie is sent over https alone: "on", "off", or "auto" where the public scheme is https. Default: auto
-	CookieSecure string `json:"cookie_secure,omitempty"`
+	CookieSecure CookieSecure `json:"cookie_secure,omitempty"`
 
 	// Hide the cookie from scripts. Default: true
 	CookieHTTPOnly *bool `json:"cookie_http_only,omitempty"`
@@ -96,4 +97,32 @@ func (s *SessionStorage) UnmarshalJSON(text []byte) error {
 	}
 	*s = SessionStorage(name)
 	return nil
+}
+
+// SameSite is a value of the SameSite attribute, in lower case. In JSON any case is accepted.
+type SameSite string
+
+// UnmarshalJSON reads it.
+func (s *SameSite) UnmarshalJSON(text []byte) error {
+	if err := json.Unmarshal(text, (*string)(s)); err != nil {
+		return err
+	}
+	*s = SameSite(strings.ToLower(string(*s)))
+	return nil
+}
+
+// CookieSecure says when cookies are for https alone. In JSON true and false are accepted for on and off.
+type CookieSecure string
+
+// UnmarshalJSON reads both forms.
+func (c *CookieSecure) UnmarshalJSON(text []byte) error {
+	switch string(bytes.TrimSpace(text)) {
+	case "true":
+		*c = cookieSecureOn
+		return nil
+	case "false":
+		*c = cookieSecureOff
+		return nil
+	}
+	return json.Unmarshal(text, (*string)(c))
 }

@@ -90,7 +90,7 @@ func TestSessionMemberErrors(t *testing.T) {
 		`"session":{"secret":5}`:                              "session.secret: expected a string or a list of strings",
 		`"session":{"cookie_http_only":null}`:                 "session.cookie_http_only: is null",
 		`"session":{"cookie_http_only":"on"}`:                 "session.cookie_http_only: expected true or false, got a JSON string",
-		`"session":{"cookie_secure":true}`:                    "session.cookie_secure: expected a string, got a JSON bool",
+		`"session":{"cookie_secure":1}`:                       "session.cookie_secure: expected a string, got a JSON number",
 		`"session":{"idling_timeout":"soon"}`:                 `session.idling_timeout: "soon" is not a duration`,
 		`"session":{"max_cookie_bytes":"4k"}`:                 "session.max_cookie_bytes: expected a number, got a JSON string",
 		`"session":"cookie"`:                                  "session: expected an object",
@@ -130,7 +130,8 @@ func TestSessionMemberErrors(t *testing.T) {
 		`"session":{"idling_timeout":"-1h"}`:            "session.idling_timeout: -1h0m0s is neither",
 		`"session":{"cookie_secure":"yes"}`:             `session.cookie_secure: "yes" is not one of auto, on, off`,
 		`"response_mode":"form_post.jwt"`:               `response_mode: "form_post.jwt" is not one of query, form_post`,
-		`"unauth_rules":[{"action":"auth","match":{}}]`: "unauth_rules: rule 1 has no matcher",
+		`"unauth_rules":[{"action":"auth","match":{}}]`: "unauth_rules: rule 1 has an empty set of matchers",
+		`"unauth_rules":[{"action":"auth","match":[]}]`: "unauth_rules: rule 1 has no matcher",
 	} {
 		h := new(Handler)
 		err := json.Unmarshal([]byte(`{"issuer":"https://id.example.com","client_id":"app",`+members+"}"), h)
@@ -331,4 +332,31 @@ func TestSessionContentsChecks(t *testing.T) {
 	}
 	checkSettings(t, "session_contents", "session_contents needs at least one value")
 	checkSettings(t, "session_contents users", `session_contents: "users" is not one of access_token, id_token, enc_id_token, user; did you mean "user"?`)
+}
+
+// JSON has the forms of APISIX and of Caddy's routes too.
+func TestSessionForms(t *testing.T) {
+	t.Parallel()
+	const head = `{"issuer":"https://id.example.com","client_id":"app",`
+	for members, want := range map[string]string{
+		`"session":{"cookie_same_site":"Lax","cookie_secure":true}`:                       `"session":{"cookie_same_site":"lax","cookie_secure":"on"}`,
+		`"session":{"cookie_secure":false}`:                                               `"session":{"cookie_secure":"off"}`,
+		`"unauth_rules":[{"match":[{"path":["/a"]}],"action":"pass"}]`:                    `"unauth_rules":[{"match":{"path":["/a"]},"action":"pass"}]`,
+		`"unauth_rules":[{"match":[{"path":["/a"]},{"method":["GET"]}],"action":"pass"}]`: `"unauth_rules":[{"match":[{"path":["/a"]},{"method":["GET"]}],"action":"pass"}]`,
+	} {
+		h := new(Handler)
+		if err := json.Unmarshal([]byte(head+members+"}"), h); err != nil {
+			t.Errorf("%s: %v", members, err)
+			continue
+		}
+		if got := must(json.Marshal(h)); !sameJSON(t, got, []byte(head+want+"}")) {
+			t.Errorf("%s: got %s", members, got)
+		}
+		if err := h.Provision(newContext(t)); err != nil {
+			t.Errorf("%s: %v", members, err)
+		}
+		if err := h.Cleanup(); err != nil {
+			t.Error(err)
+		}
+	}
 }

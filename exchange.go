@@ -97,7 +97,7 @@ func (rt *runtime) complete(
 	if !needs.keeps.idTokenClaims {
 		claims = map[string]any{"iss": token.claims["iss"], "sub": token.claims["sub"]}
 	}
-	if needs.userinfo.wants(token.claims, metadata) {
+	if (needs.keeps.userinfo || needs.userinfo.mode == userinfoOn) && needs.userinfo.wants(claims, metadata) {
 		userinfo, refused := rt.fetchUserinfo(ctx, metadata, tokens.AccessToken, token)
 		if refused != nil {
 			return nil, "", refused

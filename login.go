@@ -54,6 +54,7 @@ type login struct {
 	announced      *announcements
 	adoptStorage   []func()                          // once the configuration runs
 	unfit          atomic.Pointer[provider.Metadata] // that was complained of
+	compared       atomic.Pointer[provider.Metadata] // with the configuration
 
 	idle, absolute, reissue time.Duration
 }
@@ -147,7 +148,30 @@ func (rt *runtime) metadataForLogin(r *http.Request) (*provider.Metadata, *refus
 		return nil, rt.unfit(metadata, "a provider that takes plain authorization requests",
 			"one that requires pushed authorization requests (RFC 9126)")
 	default:
+		rt.compareMetadata(metadata)
 		return metadata, nil
+	}
+}
+
+// compareMetadata tells the operator, once for each document, what of the configuration the provider does not offer. It may be wrong
+// about that, so the login goes on.
+func (rt *runtime) compareMetadata(metadata *provider.Metadata) {
+	l := rt.login
+	if l.compared.Swap(metadata) == metadata {
+		return
+	}
+	for _, setting := range []struct {
+		name, value, metadata string
+		offered               []string
+	}{
+		{"token_endpoint_auth_method", l.client.Method, "token_endpoint_auth_methods_supported", metadata.TokenAuthMethods},
+		{"response_mode", l.responseMode, "response_modes_supported", metadata.ResponseModes},
+	} {
+		if len(setting.offered) > 0 && !slices.Contains(setting.offered, setting.value) {
+			rt.logger.Warn("the provider does not offer what is configured", zap.String("setting", setting.name),
+				zap.String("expected", "one of "+logText(setting.offered)+" ("+setting.metadata+")"), zap.String("got", setting.value),
+				zap.String("issuer", rt.issuerName))
+		}
 	}
 }
 

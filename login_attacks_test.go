@@ -261,3 +261,59 @@ func TestSection7FormPost(t *testing.T) {
 		v.wantLogin(r)
 	})
 }
+
+// Line 2. The issuer of the answer (RFC 9207): what is promised must be there, and what is there must be right.
+func TestSection7IssOfTheResponse(t *testing.T) {
+	t.Parallel()
+	promised, silent := optest.New(t, optest.WithIssParameter()), optest.New(t)
+	for name, p := range map[string]*optest.Provider{"promised": promised, "not promised": silent} {
+		s := newLoginSite(t, p, "")
+		for _, test := range []struct {
+			name string
+			iss  []string
+			good bool
+		}{
+			{"right", []string{p.Issuer()}, true},
+			{"missing", nil, p == silent},
+			{"wrong", []string{"https://attacker.example"}, false},
+			{"with a slash", []string{p.Issuer() + "/"}, false},
+			{"in capitals", []string{strings.ToUpper(p.Issuer())}, false},
+			{"percent-encoded once more", []string{url.QueryEscape(p.Issuer())}, false},
+			{"empty", []string{""}, false},
+			{"twice", []string{p.Issuer(), p.Issuer()}, false},
+			{"right and wrong", []string{p.Issuer(), "https://attacker.example"}, false},
+		} {
+			t.Run(name+"/"+test.name, func(t *testing.T) {
+				v := newVisitor(t, s, p)
+				request := v.begin("/")
+				answer := v.answerTo(request)
+				answer["iss"] = test.iss
+				before := hitsOf(p)
+				r := v.arrive(request, answer)
+				if test.good {
+					v.wantRedirect(r, "/")
+					wantHits(t, p, before, hits{token: 1})
+					return
+				}
+				reason := "issuer_mismatch"
+				if len(test.iss) > 1 {
+					reason = "duplicate_parameter"
+				}
+				v.wantPage(r, 400, reason)
+				wantHits(t, p, before, hits{})
+				v.wantSession(false)
+			})
+		}
+	}
+	t.Run("a wrong one refuses errors and foreign states too", func(t *testing.T) {
+		v := newVisitor(t, newLoginSite(t, silent, ""), silent)
+		request := v.begin("/")
+		answer := url.Values{"iss": {"https://attacker.example"}, "error": {"temporarily_unavailable"}, "state": {request.Get("state")}}
+		v.wantPage(v.arrive(request, answer), 400, "issuer_mismatch")
+		v.ClearCookies()
+		v.wantPage(v.arrive(request, answer), 400, "issuer_mismatch")
+		answer.Del("error")
+		answer.Set("state", "")
+		v.wantPage(v.arrive(request, answer), 400, "issuer_mismatch")
+	})
+}

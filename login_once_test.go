@@ -1,6 +1,7 @@
 package openidconnect
 
 import (
+	"context"
 	"crypto/tls"
 	"net/http"
 	"net/http/httptest"
@@ -103,15 +104,16 @@ func TestSection7TheBrowserDoesNotWaitAndTheLoginIsThereAllTheSame(t *testing.T)
 	answer := v.answerTo(request)
 	release := make(chan struct{})
 	p.Fail(optest.Token, optest.Fault{Wait: release, Times: 1})
-	conn := dial(t, s.server.URL)
-	target := strings.TrimPrefix(request.Get("redirect_uri"), s.server.URL) + "?" + answer.Encode()
-	if _, err := conn.Write([]byte("GET " + target + " HTTP/1.1\r\nHost: " + strings.TrimPrefix(s.server.URL, "http://") + "\r\nCookie: " + cookieHeader(v) +
-		"\r\nAccept: text/html\r\n\r\n")); err != nil {
-		t.Fatal(err)
-	}
+	ctx, leave := context.WithCancel(t.Context())
+	r := httptest.NewRequestWithContext(ctx, http.MethodGet, request.Get("redirect_uri")+"?"+answer.Encode(), nil)
+	r.Header.Set("Cookie", cookieHeader(v))
+	r.Header.Set("Accept", "text/html")
+	var left sync.WaitGroup
+	left.Go(func() { s.ServeHTTP(httptest.NewRecorder(), r) })
 	p.WaitForHits(t, optest.Token, 1)
-	conn.Close()
+	leave()
 	close(release)
+	left.Wait()
 	v.wantRedirect(v.arrive(request, answer), "/") // the reload
 	wantHits(t, p, hits{}, hits{token: 1})
 	v.wantSession(true)

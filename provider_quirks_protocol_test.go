@@ -30,7 +30,7 @@ func TestGitHub(t *testing.T) {
 	if refused.Header.Get("Retry-After") == "" {
 		t.Error("there is no Retry-After")
 	}
-	s.logged(zapcore.DebugLevel, "request refused", map[string]string{
+	s.logged(zapcore.WarnLevel, "request refused", map[string]string{
 		"reason": "discovery_failed", "expected": "authorization_endpoint", "got": "this issuer does not log users in",
 	})
 	v.wantRefusal(v.Get(v.url("/"), "Accept: application/json"), http.StatusUnauthorized, "no_credentials")
@@ -101,7 +101,7 @@ func TestAuthelia(t *testing.T) {
 		v := newVisitor(t, s, p)
 		v.wantPage(v.Navigate(v.url("/")), http.StatusBadRequest, "provider_error")
 		wantHits(t, p, before, hits{authorize: 1})
-		s.logged(zapcore.DebugLevel, "request refused", map[string]string{"reason": "provider_error", "got": "invalid_scope"})
+		s.logged(zapcore.WarnLevel, "request refused", map[string]string{"reason": "provider_error", "got": "invalid_scope"})
 	})
 }
 

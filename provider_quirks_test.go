@@ -204,7 +204,7 @@ func TestEntraTenants(t *testing.T) {
 			v.wantSession(false)
 		})
 	}
-	s.logged(zapcore.DebugLevel, "request refused", map[string]string{
+	s.logged(zapcore.WarnLevel, "request refused", map[string]string{
 		"reason": "wrong_issuer", "expected": "a tenant of " + ours + " another", "got": "tid " + theirs, "hint": "tenants",
 	})
 }

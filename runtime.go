@@ -240,10 +240,10 @@ func (h *Handler) compileUnauth(ctx caddy.Context, rt *runtime) error {
 			return fieldError("unauth_rules", "rule %d: %v", i+1, err)
 		}
 		var sets caddyhttp.MatcherSets
-		if err := sets.FromInterface([]map[string]any{loaded.(map[string]any)}); err != nil {
+		if err := sets.FromInterface(loaded); err != nil {
 			return fieldError("unauth_rules", "rule %d: %v", i+1, err)
 		}
-		rt.unauth.rules = append(rt.unauth.rules, unauthRule{matchers: sets[0], action: rule.Action})
+		rt.unauth.rules = append(rt.unauth.rules, unauthRule{matchers: sets, action: rule.Action})
 		if rule.Action == unauthDeny || rule.Action == unauthAuth && rt.unauth.guarded == "" {
 			rt.unauth.guarded = rule.Action
 		}

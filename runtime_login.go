@@ -158,8 +158,8 @@ func (h *Handler) cookieConfig(settings SessionConfig) session.CookieConfig {
 		DefaultName:   "oidc-" + hex.EncodeToString(sum[:3]),
 		Domain:        settings.CookieDomain,
 		Path:          or(settings.CookiePath, "/"),
-		SameSite:      or(settings.CookieSameSite, sameSiteLax),
-		Secure:        or(settings.CookieSecure, cookieSecureAuto),
+		SameSite:      or(string(settings.CookieSameSite), sameSiteLax),
+		Secure:        or(string(settings.CookieSecure), cookieSecureAuto),
 		HTTPOnly:      settings.CookieHTTPOnly == nil || *settings.CookieHTTPOnly,
 		Partitioned:   settings.CookiePartitioned,
 		Persistent:    settings.CookiePersistent == nil || *settings.CookiePersistent,
@@ -255,6 +255,7 @@ func (h *Handler) announce(ctx caddy.Context, rt *runtime) {
 				zap.String("hint", "put path_prefix under the path of the block around the directive, or the directive at site level"))
 		}
 	}
+	h.warnOfHTTP(rt, sites)
 	uris := []string{rt.login.redirectURI}
 	if rt.login.redirectURI == "" {
 		uris = nil
@@ -266,6 +267,27 @@ func (h *Handler) announce(ctx caddy.Context, rt *runtime) {
 		if rt.login.announced.first(ctx.GetMetricsRegistry(), uri) {
 			rt.logger.Info("register this redirect URI with the provider", zap.String("redirect_uri", uri),
 				zap.String("client_id", h.ClientID), zap.String("issuer", rt.issuerName))
+		}
+	}
+}
+
+// warnOfHTTP tells when cookies are set up in a way that browsers take over https alone, and a site seems to be on plain http. Behind a
+// proxy that ends TLS it is not, so this is no error.
+func (h *Handler) warnOfHTTP(rt *runtime, sites []siteOrigin) {
+	setting := ""
+	switch s := h.Session; {
+	case h.ResponseMode == responseModeFormPost:
+		setting = "response_mode form_post"
+	case s == nil || s.CookieSecure == cookieSecureOn:
+	case s.CookieSameSite == sameSiteNone:
+		setting = "session.cookie_same_site none"
+	case s.CookiePartitioned:
+		setting = "session.cookie_partitioned"
+	}
+	for _, site := range sites {
+		if setting != "" && strings.HasPrefix(site.origin, "http://") {
+			rt.logger.Warn("browsers drop the cookies of this site unless a trusted proxy in front of it says https", zap.String("setting", setting),
+				zap.String("origin", site.origin), zap.String("hint", "serve the site by https, or set trusted_proxies"))
 		}
 	}
 }

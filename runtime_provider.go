@@ -161,7 +161,8 @@ func (h *Handler) providerConfig(ctx caddy.Context) (provider.Config, error) {
 			EndSession:                 h.EndSessionEndpoint,
 			PushedAuthorizationRequest: h.PushedAuthorizationRequestEndpoint,
 		},
-		WantDiscovery:      h.Introspection == introspectionAlways && h.IntrospectionEndpoint == "",
+		WantDiscovery: h.Introspection == introspectionAlways && h.IntrospectionEndpoint == "" ||
+			!h.BearerOnly && h.Userinfo == userinfoOn && h.UserinfoEndpoint == "",
 		WantLogin:          !h.BearerOnly,
 		TenantTemplate:     len(h.Tenants) > 0,
 		Timeout:            h.Timeout.or(defaultTimeout),

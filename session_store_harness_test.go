@@ -26,8 +26,8 @@ import (
 // folderStorage is Caddy's storage in a folder of a test, and can be told to fail.
 type folderStorage struct {
 	certmagic.FileStorage
-	noLoad, noStore atomic.Bool
-	stored          atomic.Int64
+	noLoad, noStore, panics atomic.Bool
+	stored                  atomic.Int64
 }
 
 func newFolderStorage(t *testing.T) *folderStorage {
@@ -38,7 +38,10 @@ func newFolderStorage(t *testing.T) *folderStorage {
 var errStorage = errors.New("the disk is on fire")
 
 func (s *folderStorage) Load(ctx context.Context, key string) ([]byte, error) {
-	if s.noLoad.Load() {
+	switch {
+	case s.panics.Load():
+		panic(errStorage)
+	case s.noLoad.Load():
 		return nil, errStorage
 	}
 	return s.FileStorage.Load(ctx, key)

@@ -2,6 +2,7 @@ package openidconnect
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -151,6 +152,14 @@ func TestTheStoreFails(t *testing.T) {
 	storage.noLoad.Store(false)
 	v.wantSession(true)
 
+	t.Run("by a panic", func(t *testing.T) {
+		storage.panics.Store(true)
+		defer storage.panics.Store(false)
+		v.later(rereadAfter)
+		v.wantStoreFailure()
+		storage.panics.Store(false)
+		v.wantSession(true)
+	})
 	t.Run("at the end of a login", func(t *testing.T) {
 		storage.noStore.Store(true)
 		defer storage.noStore.Store(false)
@@ -176,6 +185,40 @@ func TestTheStoreFails(t *testing.T) {
 		v.wantSession(true) // which is not worth a refusal
 		s.logged(zapcore.ErrorLevel, "session not reissued", map[string]string{"reason": "store_unavailable", "error": errStorage.Error()})
 	})
+}
+
+// Caddy's storage forgets nothing by itself, so what is past is removed, and nothing else.
+func TestExpiredSessionsAreRemoved(t *testing.T) {
+	t.Parallel()
+	p := optest.New(t)
+	storage := newFolderStorage(t)
+	now := time.Now().UTC()
+	past := []string{
+		"openid_connect/sessions/2020-02-29/a", "openid_connect/sessions/2020-02-29/b",
+		"openid_connect/sessions/" + now.AddDate(0, 0, -2).Format(time.DateOnly) + "/c",
+	}
+	kept := []string{
+		"openid_connect/sessions/" + now.Format(time.DateOnly) + "/d", "openid_connect/sessions/" + now.AddDate(0, 0, 2).Format(time.DateOnly) + "/e",
+		"openid_connect/sessions/other/f", "openid_connect/2020-02-29/g", "certificates/2020-02-29/h",
+	}
+	for _, key := range slices.Concat(past, kept) {
+		if err := storage.Store(t.Context(), key, []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := newSiteOn(t, storage, p, withStorage)
+	v := newVisitor(t, s, p)
+	v.signIn("/")
+	waitUntil(t, func() bool {
+		return !slices.ContainsFunc(past, func(key string) bool { return storage.Exists(t.Context(), key) })
+	})
+	for _, key := range kept {
+		if !storage.Exists(t.Context(), key) {
+			t.Errorf("%s is gone", key)
+		}
+	}
+	v.later(rereadAfter)
+	v.wantSession(true)
 }
 
 // Sessions outlive reloads and restarts, in the cookie and in the storage, with keys that Caddy has made itself.

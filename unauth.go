@@ -20,7 +20,7 @@ type unauth struct {
 }
 
 type unauthRule struct {
-	matchers caddyhttp.MatcherSet
+	matchers caddyhttp.MatcherSets
 	action   string
 }
 
@@ -35,7 +35,7 @@ func (u *unauth) actionFor(r *http.Request) (string, error) {
 	}
 	for i := range u.rules {
 		rule := &u.rules[i]
-		matches, err := rule.matchers.MatchWithError(r)
+		matches, err := rule.matchers.AnyMatchWithError(r)
 		if err != nil {
 			return "", err
 		}

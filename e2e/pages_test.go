@@ -73,12 +73,17 @@ func TestFramed(t *testing.T) {
 
 // embedding is the Caddyfile of another site, which links to a page of the site, and shows it in a frame.
 func (s *surroundings) embedding(path string) string {
-	return fmt.Sprintf(`%s {
+	return fmt.Sprintf(`%[1]s {
 	bind 127.0.0.1
 	header Content-Type text/html
-	respond %s
+	respond <<HTML
+		<!DOCTYPE html>
+		<h1>Another site</h1>
+		<p><a href="%[2]s">A link</a></p>
+		<iframe width="600" height="450" src="%[2]s"></iframe>
+		HTML
 }
-`, s.embedder, "`<!DOCTYPE html><h1>Another site</h1><p><a href="+string(s.plain)+path+">A link</a></p><iframe width=600 height=450 src="+string(s.plain)+path+"></iframe>`")
+`, s.embedder, string(s.plain)+path)
 }
 
 // TestCancelled has somebody who does not want to log in after all.

@@ -33,15 +33,6 @@ type surroundings struct {
 // address is where a site is, as URL without a path. Providers know those of the site from their start.
 type address string
 
-func newAddress(scheme, host string) (address, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer listener.Close()
-	return address(fmt.Sprintf("%s://%s:%d", scheme, host, listener.Addr().(*net.TCPAddr).Port)), nil
-}
-
 var around = shared[*surroundings]{start: newSurroundings}
 
 func newSurroundings() (*surroundings, error) {
@@ -54,10 +45,12 @@ func newSurroundings() (*surroundings, error) {
 		{&s.tls, "https", siteHost},
 		{&s.embedder, "http", embedderHost},
 	} {
-		var err error
-		if *a.address, err = newAddress(a.scheme, a.host); err != nil {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
 			return nil, err
 		}
+		defer listener.Close()
+		*a.address = address(fmt.Sprintf("%s://%s:%d", a.scheme, a.host, listener.Addr().(*net.TCPAddr).Port))
 	}
 	var err error
 	if s.directory, err = os.MkdirTemp("", "e2e-*"); err != nil {

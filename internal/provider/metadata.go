@@ -23,7 +23,6 @@ type Metadata struct {
 	IDTokenSigningAlgs []string
 	PromptValues       []string
 	ResponseModes      []string
-	ScopesSupported    []string
 	TokenAuthMethods   []string
 
 	// IssParameterSupported promises an iss in every authorization response (RFC 9207).
@@ -98,7 +97,6 @@ func (p *Provider) parseMetadata(body []byte, address string) (*Metadata, error)
 		IDTokenSigningAlgs: listOf(document, "id_token_signing_alg_values_supported"),
 		PromptValues:       listOf(document, "prompt_values_supported"),
 		ResponseModes:      listOf(document, "response_modes_supported"),
-		ScopesSupported:    listOf(document, "scopes_supported"),
 		TokenAuthMethods:   listOf(document, "token_endpoint_auth_methods_supported"),
 
 		IssParameterSupported: document["authorization_response_iss_parameter_supported"] == true,

@@ -16,7 +16,6 @@ func TestSupported(t *testing.T) {
 		"id_token_signing_alg_values_supported": func(m *Metadata) []string { return m.IDTokenSigningAlgs },
 		"prompt_values_supported":               func(m *Metadata) []string { return m.PromptValues },
 		"response_modes_supported":              func(m *Metadata) []string { return m.ResponseModes },
-		"scopes_supported":                      func(m *Metadata) []string { return m.ScopesSupported },
 		"token_endpoint_auth_methods_supported": func(m *Metadata) []string { return m.TokenAuthMethods },
 	}
 	flags := map[string]func(m *Metadata) bool{
