@@ -2,11 +2,15 @@ package openidconnect
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-openid-connect/caddy-openid-connect/internal/jose"
 )
 
 // observer brings what happens with a provider into the logs and metrics of one configuration load.
@@ -38,8 +42,13 @@ func (o *observer) Up(up, changed bool, err error) {
 	}
 }
 
+// KeySkipped warns of keys that somebody may have meant to use; keys for encryption are no trouble.
 func (o *observer) KeySkipped(index int, reason error) {
-	o.logger.Warn("a key of the provider's set cannot be used; the others can",
+	level := zapcore.WarnLevel
+	if errors.Is(reason, jose.ErrOtherUse) {
+		level = zapcore.DebugLevel
+	}
+	o.logger.Log(level, "a key of the provider's set cannot be used; the others can",
 		zap.String("issuer", o.issuer), zap.Int("index", index), zap.String("cause", reason.Error()))
 }
 

@@ -51,6 +51,7 @@ func escapeQuery(query string) string {
 // safeReturnURL is what a stranger's wish to return somewhere becomes: a path of this origin, or "/". Nobody but us decides where a
 // login ends (RFC 9700 section 4.11).
 func safeReturnURL(wish, origin string) string {
+	wish, _, _ = strings.Cut(wish, "#")
 	if origin != "" && len(wish) > len(origin) && strings.EqualFold(wish[:len(origin)], origin) && wish[len(origin)] == '/' {
 		wish = wish[len(origin):]
 	}
@@ -69,9 +70,6 @@ func safeReturnURL(wish, origin string) string {
 		}
 		decoded := decodeLeniently(path)
 		if decoded == path {
-			if fragment := strings.IndexByte(wish, '#'); fragment >= 0 {
-				wish = wish[:fragment]
-			}
 			return wish
 		}
 		path = decoded

@@ -89,6 +89,9 @@ func (s *KeySet) Candidates(kid, alg string) (candidates []*Key, named bool) {
 	return candidates[:min(len(candidates), maxCandidates)], named
 }
 
+// ErrOtherUse says that a key is published for something else than signatures, as many providers do.
+var ErrOtherUse = errors.New("not for signatures (use)")
+
 // SkippedKey is a member of a JWKS that cannot be used, and why.
 type SkippedKey struct {
 	Index  int
@@ -174,7 +177,7 @@ func keyOf(members map[string]any) (*Key, error) {
 		return nil, errors.New("a symmetric key is never taken from a key set")
 	}
 	if use, ok := members["use"]; ok && use != "sig" {
-		return nil, errors.New("not for signatures (use)")
+		return nil, ErrOtherUse
 	}
 	if operations, ok := members["key_ops"]; ok {
 		if list, _ := operations.([]any); !slices.Contains(list, any("verify")) {
