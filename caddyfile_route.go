@@ -139,18 +139,23 @@ func checkSiblings(h httpcaddyfile.Helper, handler *Handler, token caddyfile.Tok
 	key := directive + " logins of " + site
 	siblings, _ := h.State[key].([]sibling)
 	for _, other := range siblings {
-		if or(other.handler.PathPrefix, defaultPathPrefix) != or(handler.PathPrefix, defaultPathPrefix) &&
-			other.handler.callbackPath() != handler.callbackPath() {
-			continue
-		}
+		sameEndpoints := or(other.handler.PathPrefix, defaultPathPrefix) == or(handler.PathPrefix, defaultPathPrefix) ||
+			other.handler.callbackPath() == handler.callbackPath()
+		sameClient := other.handler.Issuer == handler.Issuer && other.handler.Discovery == handler.Discovery &&
+			other.handler.ClientID == handler.ClientID
 		switch {
-		case other.handler.Issuer != handler.Issuer || other.handler.Discovery != handler.Discovery || other.handler.ClientID != handler.ClientID:
+		case sameEndpoints && !sameClient:
 			return at.Errf("another %s of this site (%s:%d) has its endpoints at the same place for another provider or client; give one of them "+
 				"another path_prefix", directive, other.file, other.line)
-		default:
-			if name := differentSetting(other.handler, handler); name != "" {
+		case sameEndpoints:
+			if name := differentSetting(other.handler, handler, loginSettings); name != "" {
 				return at.Errf("%s differs from that of %s:%d, which shares the session; directives of one provider on one site need the same "+
-					"client, login and session settings, or another path_prefix", name, other.file, other.line)
+					"client, login and session settings, or another path_prefix and session cookie_name", name, other.file, other.line)
+			}
+		case sameClient && other.handler.cookieIdentity() == handler.cookieIdentity():
+			if name := differentSetting(other.handler, handler, sealSettings); name != "" {
+				return at.Errf("%s differs from that of %s:%d, and both would write the same session cookie; give one of them a cookie_name of its "+
+					"own in session", name, other.file, other.line)
 			}
 		}
 	}
@@ -184,12 +189,20 @@ func siteOf(h httpcaddyfile.Helper) string {
 	return b.String()
 }
 
-// differentSetting names a setting of the tables Client, Login and Session that two handlers do not share, "" when there is none.
-func differentSetting(a, b *Handler) string {
+// cookieIdentity tells session cookies of one provider and client apart.
+func (h *Handler) cookieIdentity() [3]string {
+	if h.Session == nil {
+		return [3]string{"", "", "/"}
+	}
+	return [3]string{h.Session.CookieName, h.Session.CookieDomain, or(h.Session.CookiePath, "/")}
+}
+
+// differentSetting names one of these settings that two handlers do not share, "" when there is none.
+func differentSetting(a, b *Handler, names []string) string {
 	values := [2]reflect.Value{reflect.ValueOf(a).Elem(), reflect.ValueOf(b).Elem()}
 	for i := range values[0].NumField() {
 		name, _, _ := strings.Cut(values[0].Type().Field(i).Tag.Get("json"), ",")
-		if !slices.Contains(loginSettings, name) {
+		if !slices.Contains(names, name) {
 			continue
 		}
 		if !reflect.DeepEqual(values[0].Field(i).Interface(), values[1].Field(i).Interface()) {
@@ -207,3 +220,6 @@ var loginSettings = []string{
 	"resource", "display", "ui_locales", "response_mode", "id_token_signed_response_alg", "trusted_audiences", "userinfo",
 	"session", "session_contents",
 }
+
+// sealSettings are those without which a session does not open.
+var sealSettings = []string{"tenants", "max_age", "acr_values", "id_token_signed_response_alg", "session"}

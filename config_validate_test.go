@@ -89,7 +89,7 @@ func TestValidateTouchesNothing(t *testing.T) {
 				}
 			}
 			openid_connect /generated/* $ISSUER {
-				client_id my-app
+				client_id my-other-app
 				client_private_key $DIR/client.pem
 				path_prefix /generated/oauth2
 				session {

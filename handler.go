@@ -103,6 +103,10 @@ func (rt *runtime) serveAnonymous(w http.ResponseWriter, r *http.Request, next c
 	}
 	if rt.login != nil && navigationOf(r) == topNavigation && st.dead != "" && !st.visit.keep {
 		st.visit.reply = rt.login.cookies.DeleteSession(&st.visit.cookies, st.visit.secure)
+		if st.dead != reasonSessionInvalid { // which anybody can send
+			rt.logger.Info("session ended", zap.String("reason", string(st.dead)), zap.String("hint", answers[st.dead].hint),
+				zap.String("issuer", rt.issuerName), zap.String("host", r.Host), zap.String("request_id", requestID(r)))
+		}
 	}
 	switch {
 	case action == unauthPass:

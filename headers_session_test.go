@@ -152,6 +152,7 @@ func TestExpiredAccessTokens(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newLoginSite(t, p, test.settings)
 			v := newVisitor(t, s, p)
+			v.later(0) // from now on time passes here alone
 			v.signIn("/")
 			v.later(lifetime - time.Second)
 			v.wantSession(true)

@@ -138,6 +138,16 @@ func TestPocketID(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	successes := 0 // the listener of the first configuration may still cut connections that nobody has accepted yet
+	waitUntil(t, func() bool {
+		r, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(newRequest(t, http.MethodGet, c.url("/id/"), nil))
+		if successes++; err != nil {
+			successes = 0
+			return false
+		}
+		r.Body.Close()
+		return successes == 10
+	})
 	browser := optest.NewBrowser(t)
 	waiting := browser.Navigate(c.url("/photos"))
 	if waiting.Status != http.StatusServiceUnavailable || waiting.Header.Get("Retry-After") == "" || !strings.Contains(waiting.Body, `http-equiv="refresh"`) {
@@ -150,6 +160,7 @@ func TestPocketID(t *testing.T) {
 		t.Errorf("a program got %d meanwhile", r.StatusCode)
 	}
 	p.Up()
+	p.WaitForHits(t, optest.JWKS, 1) // it is asked again, whether anybody comes or not
 	waitUntil(t, func() bool {
 		landed := browser.Navigate(c.url("/photos"))
 		return landed.Status == http.StatusOK && landed.URL == c.url("/photos")

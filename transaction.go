@@ -18,6 +18,8 @@ const (
 	// maxTransactions and maxTransactionBytes bound the logins that one browser has under way; the oldest is dropped.
 	maxTransactions     = 8
 	maxTransactionBytes = 4 << 10
+	// maxOwnCookies bounds transactions and session together: Caddy refuses request headers over 16 KiB, and a browser has some of its own.
+	maxOwnCookies = 14_000
 )
 
 // visit is what a request brings of a browser's logins and sessions.
@@ -127,8 +129,13 @@ func (l *login) makeRoom(ctx context.Context, v *visit, size int, now time.Time)
 		kept = append(kept, pending{cookie.Name, len(cookie.Name) + len(cookie.Value), transaction.Created})
 		size += len(cookie.Name) + len(cookie.Value)
 	}
+	limit := maxOwnCookies
+	for _, sealed := range v.cookies.Session {
+		limit -= len(sealed)
+	}
+	limit = min(limit, maxTransactionBytes)
 	slices.SortStableFunc(kept, func(a, b pending) int { return a.created.Compare(b.created) })
-	for len(kept) > 0 && (len(kept) >= maxTransactions || size > maxTransactionBytes) {
+	for len(kept) > 0 && (len(kept) >= maxTransactions || size > limit) {
 		v.reply = append(v.reply, l.cookies.DeleteTransaction(v.secure, kept[0].name))
 		size -= kept[0].size
 		kept = kept[1:]
