@@ -25,7 +25,7 @@ func digestToken(raw string) tokenDigest {
 type tokenCache = boundedCache[tokenDigest, *verifiedToken]
 
 func newTokenCache(capacity int) *tokenCache {
-	return newBoundedCache[tokenDigest, *verifiedToken](capacity, func(digest *tokenDigest) int { return int(digest[0]) })
+	return newBoundedCache[tokenDigest, *verifiedToken](capacity, func(digest tokenDigest) int { return int(digest[0]) })
 }
 
 // cached is what a [boundedCache] can keep.
@@ -39,7 +39,7 @@ type cached interface {
 type boundedCache[K comparable, V cached] struct {
 	capacity int64
 	count    atomic.Int64
-	spread   func(*K) int // over the shards
+	spread   func(K) int // over the shards
 	shards   [cacheShards]cacheShard[K, V]
 }
 
@@ -61,16 +61,16 @@ type cacheEntry[K comparable, V cached] struct {
 	used  atomic.Bool
 }
 
-func newBoundedCache[K comparable, V cached](capacity int, spread func(*K) int) *boundedCache[K, V] {
+func newBoundedCache[K comparable, V cached](capacity int, spread func(K) int) *boundedCache[K, V] {
 	return &boundedCache[K, V]{capacity: int64(capacity), spread: spread}
 }
 
-func (c *boundedCache[K, V]) shardOf(key *K) int { return c.spread(key) % cacheShards }
+func (c *boundedCache[K, V]) shardOf(key K) int { return c.spread(key) % cacheShards }
 
 // get returns the value, or none when it is unknown or its time in the cache is over.
 func (c *boundedCache[K, V]) get(key K, now time.Time) V {
 	var value, none V
-	s := &c.shards[c.shardOf(&key)]
+	s := &c.shards[c.shardOf(key)]
 	s.mu.RLock()
 	entry := s.entries[key]
 	if entry != nil {
@@ -91,7 +91,7 @@ func (c *boundedCache[K, V]) put(key K, value V) {
 	if c.capacity == 0 {
 		return
 	}
-	own := c.shardOf(&key)
+	own := c.shardOf(key)
 	s := &c.shards[own]
 	s.mu.Lock()
 	if entry := s.entries[key]; entry != nil {
@@ -120,7 +120,7 @@ func (c *boundedCache[K, V]) put(key K, value V) {
 
 // remove drops a value.
 func (c *boundedCache[K, V]) remove(key K) {
-	s := &c.shards[c.shardOf(&key)]
+	s := &c.shards[c.shardOf(key)]
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if entry := s.entries[key]; entry != nil {

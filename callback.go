@@ -251,7 +251,12 @@ func (rt *runtime) redeem(
 		return refuseClaim(reasonProviderError, "a code", "none")
 	}
 	sess, user, refused := rt.complete(ctx, metadata, transaction, response.code, response.state)
-	if refused != nil {
+	switch {
+	case refused == nil:
+	case refused.reason == reasonKeysUnavailable, refused.reason == reasonDiscoveryFailed:
+		refused.status = http.StatusBadGateway // the code is spent, so there is nothing to retry
+		return refused
+	default:
 		return refused
 	}
 	received := v.cookies
@@ -269,7 +274,11 @@ func (rt *runtime) redeem(
 	if dropped {
 		rt.logger.Debug("the raw ID token was left out of a session to fit its cookie", zap.String("issuer", rt.issuerName))
 	}
-	if old, _, _ := rt.sessionOf(r, v); old != nil {
+	for _, sealed := range v.cookies.Session {
+		old, _, _ := rt.openSession(ctx, v, sealed)
+		if old == nil {
+			continue
+		}
 		l.memory.supersede(old.ID, rt.now().Add(min(l.absolute, 24*time.Hour)))
 		if old.reference != nil {
 			_ = l.store.Delete(ctx, old.reference) // it expires there in any case
@@ -289,15 +298,17 @@ func (rt *runtime) redeem(
 // heal answers a response whose login is not, or no longer, under way in this browser.
 func (rt *runtime) heal(w http.ResponseWriter, r *http.Request, st *requestState, state *session.State, missing Reason) error {
 	l, v := rt.login, &st.visit
+	origin := publicOrigin(r)
+	target := nearby(returnURLOf(state, nil), origin)
 	opened, dead, refused := rt.sessionOf(r, v)
 	if refused != nil {
-		refused.action = l.loginURL(returnURLOf(state, nil), "") // not here again: the URL holds a code
+		refused.action = l.loginURL(target, "") // not here again: the URL holds a code
 		return rt.refuse(w, r, st, "", refused)
 	}
 	if opened != nil {
 		rt.forget(st, state, nil)
 		st.setCookies(w.Header(), v.reply)
-		redirect(w, r, location(returnURLOf(state, nil), publicOrigin(r)))
+		redirect(w, r, location(target, origin))
 		return nil
 	}
 	st.dead = dead
@@ -313,7 +324,7 @@ func (rt *runtime) heal(w http.ResponseWriter, r *http.Request, st *requestState
 		return rt.refuseCallback(w, r, st, state, nil, refuseClaim(missing, "a login that this browser has started here", "none"))
 	}
 	rt.forget(st, state, nil)
-	attempt := loginAttempt{returnURL: returnURLOf(state, nil), number: attempts + 1}
+	attempt := loginAttempt{returnURL: target, number: attempts + 1}
 	if state == nil {
 		v.reply = append(v.reply, l.addToLoop(v, blindRestart, now))
 	} else {

@@ -84,7 +84,7 @@ func (rt *runtime) completePage(r *http.Request, st *requestState, data *pageDat
 		data.Page = pageDenied
 	case data.Status == http.StatusServiceUnavailable:
 		data.Page = pageUnavailable
-		data.Refresh, data.RefreshAfter = reads && !st.ownEndpoint, max(retryAfter, minRefresh)
+		data.Refresh, data.RefreshAfter = reads && data.Action == "", max(retryAfter, minRefresh)
 	default:
 		data.Page = pageError
 		switch {

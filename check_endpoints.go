@@ -45,7 +45,7 @@ func (h *Handler) checkEndpoints() error {
 	if strings.HasPrefix(h.RedirectURI, "/") {
 		path = h.RedirectURI // as it is: two slashes at its beginning would be a host
 	}
-	if !isPlainPath(path) || strings.HasSuffix(path, "/") {
+	if !isPlainPath(path) || path == "/" {
 		return fieldError("redirect_uri", "%q does not have a plain path such as /oauth2/callback", h.RedirectURI)
 	}
 	prefix := or(h.PathPrefix, defaultPathPrefix)

@@ -34,7 +34,7 @@ const (
 	minSecret              = 16 // bytes
 	fullSecret             = 32 // bytes; from here on a secret is used as it is
 	maxCookieName          = 60
-	minCookieBytes         = 1000
+	minCookieBytes         = 200
 	maxCookieBytes         = 15_000 // Caddy refuses request headers over 16 KiB
 	minSessionLifetime     = time.Minute
 	maxSessionLifetime     = 400 * 24 * time.Hour // browsers keep no cookie for longer
@@ -122,8 +122,8 @@ func (h *Handler) checkClocks(s *SessionConfig) error {
 	if absolute < minSessionLifetime || absolute > maxSessionLifetime {
 		return fieldError("session.absolute_timeout", "%s is not between 1m and 400d", absolute)
 	}
-	if idle := s.IdlingTimeout.or(0); idle != 0 && (idle < minSessionLifetime || idle > absolute) {
-		return fieldError("session.idling_timeout", "%s is neither 0 nor between 1m and the absolute_timeout of %s", idle, absolute)
+	if idle := s.IdlingTimeout.or(0); idle != 0 && (idle < time.Second || idle > absolute) {
+		return fieldError("session.idling_timeout", "%s is neither 0 nor between 1s and the absolute_timeout of %s", idle, absolute)
 	}
 	if reissue := s.ReissueInterval.or(time.Second); reissue < time.Second || reissue > absolute {
 		return fieldError("session.reissue_interval", "%s is not between 1s and the absolute_timeout of %s", reissue, absolute)
@@ -185,6 +185,7 @@ func (h *Handler) checkSessionContents() error {
 		{"set_id_token_header", isOn(h.SetIDTokenHeader), contents.IDToken, "id_token"},
 		{"set_raw_id_token_header", isOn(h.SetRawIDTokenHeader), contents.EncIDToken, "enc_id_token"},
 		{"set_userinfo_header", isOn(h.SetUserinfoHeader), claims, "user or id_token"},
+		{"username_claim", h.UsernameClaim != "" && h.UsernameClaim != defaultUsernameClaim, claims, "user or id_token"},
 		{"required_claims", len(h.RequiredClaims) > 0, claims, "user or id_token"},
 		{"denied_claims", len(h.DeniedClaims) > 0, claims, "user or id_token"},
 		{"claim_headers", len(h.ClaimHeaders) > 0, claims, "user or id_token"},

@@ -104,16 +104,22 @@ func TestClaimsAreTheSameForSessionsAndTokens(t *testing.T) {
 			optest.Claims{"n": json.RawMessage("12345678901234567890")},
 			outcome{headers: map[string]string{"X-Claim-A": "12345678901234567890"}, claims: map[string]string{"n": "12345678901234567890"}},
 		},
-		"an element of a list": {"required_claim groups a b", optest.Claims{"groups": []string{"x", "b"}}, outcome{claims: map[string]string{"groups": "x,b"}}},
+		"an element of a list": {
+			"required_claim groups a b", optest.Claims{"groups": []string{"x", "b"}}, outcome{claims: map[string]string{"groups": "x,b"}},
+		},
 		"no element of a list": {"required_claim groups a b", optest.Claims{"groups": []string{"x", "a,b"}}, outcome{reason: "claim_required"}},
 		"all lines":            {"required_claim groups a\nrequired_claim groups b", optest.Claims{"groups": []string{"b", "a"}}, outcome{}},
-		"one line of two":      {"required_claim groups a\nrequired_claim groups b", optest.Claims{"groups": []string{"b"}}, outcome{reason: "claim_required"}},
+		"one line of two": {
+			"required_claim groups a\nrequired_claim groups b", optest.Claims{"groups": []string{"b"}}, outcome{reason: "claim_required"},
+		},
 		"nested": {
 			"required_claim a.b.roles boss",
 			optest.Claims{"a": map[string]any{"b": map[string]any{"roles": []string{"boss"}}}},
 			outcome{claims: map[string]string{"a.b.roles": "boss"}},
 		},
-		"nested in another place": {"required_claim a.b.roles boss", optest.Claims{"b": map[string]any{"roles": []string{"boss"}}}, outcome{reason: "claim_required"}},
+		"nested in another place": {
+			"required_claim a.b.roles boss", optest.Claims{"b": map[string]any{"roles": []string{"boss"}}}, outcome{reason: "claim_required"},
+		},
 		"a name with dots": {
 			"required_claim a.b.roles boss", optest.Claims{"a.b.roles": "boss"}, outcome{claims: map[string]string{"a.b.roles": "boss"}},
 		},
@@ -127,7 +133,9 @@ func TestClaimsAreTheSameForSessionsAndTokens(t *testing.T) {
 			optest.Claims{"https://example.com/roles": []string{"boss"}},
 			outcome{claims: map[string]string{"r": "boss"}},
 		},
-		"a member of an object":   {"required_claim roles boss", optest.Claims{"roles": map[string]any{"boss": 1}}, outcome{claims: map[string]string{"roles": `{"boss":1}`}}},
+		"a member of an object": {
+			"required_claim roles boss", optest.Claims{"roles": map[string]any{"boss": 1}}, outcome{claims: map[string]string{"roles": `{"boss":1}`}},
+		},
 		"denied":                  {"denied_claim groups guests", optest.Claims{"groups": []string{"a", "guests"}}, outcome{reason: "claim_denied"}},
 		"not denied":              {"denied_claim groups guests", optest.Claims{"groups": []string{"a"}}, outcome{}},
 		"nothing to deny":         {"denied_claim groups guests", nil, outcome{}},

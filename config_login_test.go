@@ -232,7 +232,6 @@ func TestEndpointChecks(t *testing.T) {
 		"redirect_uri https://app.example.com//callback":          "redirect_uri: ",
 		"redirect_uri /":                                          "redirect_uri: ",
 		"redirect_uri //app.example.com/callback":                 "redirect_uri: ",
-		"redirect_uri /callback/":                                 "redirect_uri: ",
 		"redirect_uri /oauth2/login":                              "redirect_uri: /oauth2/login is another endpoint",
 		"path_prefix /sso\nredirect_uri /sso/logout":              "redirect_uri: /sso/logout is another endpoint",
 		"redirect_uri https://app.example.com/oauth2/logged-out":  "redirect_uri: /oauth2/logged-out is another endpoint",

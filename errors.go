@@ -182,7 +182,7 @@ var answers = map[Reason]answer{
 	},
 	reasonClaimRequired: {
 		http.StatusForbidden, codeAccessDenied, "Access is denied by a rule of this site.",
-		"see required_claim and username_claim",
+		"see required_claim and username_claim; a missing claim needs its scope, or the provider to put it into the token or userinfo",
 	},
 	reasonClaimDenied: {
 		http.StatusForbidden, codeAccessDenied, "Access is denied by a rule of this site.",
@@ -220,7 +220,7 @@ var answers = map[Reason]answer{
 	},
 	reasonCodeExchangeFailed: {
 		http.StatusBadGateway, codeServerError, "The identity provider did not complete the login.",
-		"invalid_client: check client_id, client_secret and token_endpoint_auth_method; invalid_grant: the code was used or too old, or redirect_uri differs",
+		"invalid_client or unauthorized_client: check client_id, client_secret and token_endpoint_auth_method; invalid_grant: the code was used or too old, or redirect_uri differs",
 	},
 	reasonNonceMismatch: {
 		http.StatusBadRequest, codeInvalidResponse, "The answer does not belong to this login.",

@@ -28,7 +28,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	rt.headers.strip(r)
 	if rt.login != nil {
-		rt.receive(r, st)
+		rt.login.look(r, &st.visit)
+	}
+	rt.receive(r, st)
+	if rt.login != nil {
 		if name := rt.login.ownEndpoint(originalURL(r).EscapedPath()); name != "" {
 			return rt.serveEndpoint(w, r, st, name)
 		}
@@ -257,6 +260,7 @@ func (rt *runtime) logRefusal(r *http.Request, st *requestState, refused *refusa
 	a := refused.answer()
 	level := zapcore.DebugLevel
 	switch {
+	case errors.Is(refused.cause, context.Canceled): // by a client that has gone
 	case refused.reason == reasonSessionTooLarge || refused.reason == reasonStoreUnavailable:
 		level = zapcore.ErrorLevel
 	case a.status == http.StatusForbidden && refused.reason != reasonCrossSiteLogin:

@@ -44,23 +44,26 @@ func TestTokenHeadersOfSessions(t *testing.T) {
 		}
 		return base64.StdEncoding.EncodeToString(text)
 	}
+	token := func(name string) func() string { return func() string { return tokens[name] } }
 	for name, test := range map[string]struct {
 		settings string
 		want     map[string]func() string
 	}{
-		"by default":                  {"set_userinfo_header off", nil},
-		"set_access_token_header":     {"set_access_token_header", map[string]func() string{"X-Access-Token": func() string { return tokens["access_token"] }}},
-		"set_id_token_header":         {"set_id_token_header", map[string]func() string{"X-Id-Token": payload}},
-		"set_raw_id_token_header":     {"set_raw_id_token_header", map[string]func() string{"X-Raw-Id-Token": func() string { return tokens["id_token"] }}},
-		"set_refresh_token_header":    {"set_refresh_token_header", map[string]func() string{"X-Refresh-Token": func() string { return tokens["refresh_token"] }}},
-		"set_access_token_header off": {"set_access_token_header off\nset_id_token_header off\nset_raw_id_token_header off\nset_refresh_token_header off", nil},
+		"by default":               {"set_userinfo_header off", nil},
+		"set_access_token_header":  {"set_access_token_header", map[string]func() string{"X-Access-Token": token("access_token")}},
+		"set_id_token_header":      {"set_id_token_header", map[string]func() string{"X-Id-Token": payload}},
+		"set_raw_id_token_header":  {"set_raw_id_token_header", map[string]func() string{"X-Raw-Id-Token": token("id_token")}},
+		"set_refresh_token_header": {"set_refresh_token_header", map[string]func() string{"X-Refresh-Token": token("refresh_token")}},
+		"set_access_token_header off": {
+			"set_access_token_header off\nset_id_token_header off\nset_raw_id_token_header off\nset_refresh_token_header off", nil,
+		},
 		"access_token_in_authorization_header": {
 			"access_token_in_authorization_header", map[string]func() string{"Authorization": func() string { return "Bearer " + tokens["access_token"] }},
 		},
 		"all of them": {
 			"set_access_token_header\nset_id_token_header\nset_raw_id_token_header\nset_refresh_token_header\nstrip_authorization", map[string]func() string{
-				"X-Access-Token": func() string { return tokens["access_token"] }, "X-Id-Token": payload,
-				"X-Raw-Id-Token": func() string { return tokens["id_token"] }, "X-Refresh-Token": func() string { return tokens["refresh_token"] },
+				"X-Access-Token": token("access_token"), "X-Id-Token": payload,
+				"X-Raw-Id-Token": token("id_token"), "X-Refresh-Token": token("refresh_token"),
 			},
 		},
 	} {

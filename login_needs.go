@@ -15,8 +15,8 @@ type loginNeeds struct {
 // sharedNeeds are the needs of all handlers that share sessions: whichever of them finishes a login has to serve the others too.
 type sharedNeeds struct {
 	mu     sync.Mutex
-	of     map[uint64]loginNeeds // by the number of the runtime
-	united atomic.Pointer[loginNeeds]
+	of     map[uint64]loginNeeds      // by the number of the runtime
+	united atomic.Pointer[loginNeeds] // nil until a login asks: there may be thousands of handlers
 }
 
 func newSharedNeeds() *sharedNeeds {
@@ -28,18 +28,23 @@ func (s *sharedNeeds) add(number uint64, needs loginNeeds) (remove func() error)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.of[number] = needs
-	s.unite()
+	s.united.Store(nil)
 	return func() error {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		delete(s.of, number)
-		s.unite()
+		s.united.Store(nil)
 		return nil
 	}
 }
 
-// unite computes what serves all. The caller holds the lock.
-func (s *sharedNeeds) unite() {
+// load returns what serves all.
+func (s *sharedNeeds) load() *loginNeeds {
+	if united := s.united.Load(); united != nil {
+		return united
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	united := new(loginNeeds)
 	for _, needs := range s.of {
 		united.keeps = united.keeps.and(needs.keeps)
@@ -56,9 +61,8 @@ func (s *sharedNeeds) unite() {
 	slices.Sort(united.userinfo.scopes)
 	united.userinfo.scopes = slices.Compact(united.userinfo.scopes)
 	s.united.Store(united)
+	return united
 }
-
-func (s *sharedNeeds) load() *loginNeeds { return s.united.Load() }
 
 // and is what serves both.
 func (c sessionContents) and(other sessionContents) sessionContents {

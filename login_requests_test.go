@@ -291,9 +291,9 @@ func TestSection4SignedInButARuleRefuses(t *testing.T) {
 	t.Parallel()
 	p := optest.New(t)
 	s := newLoginSite(t, p, "scope openid profile\nrequired_claim groups staff")
-	p.SetUser(optest.Claims{"preferred_username": "<b>ada</b>", "groups": []string{"staff"}})
+	p.SetUser(optest.Claims{"preferred_username": "<b>ursula</b>", "groups": []string{"staff"}})
 	newVisitor(t, s, p).signIn("/")
-	p.SetUser(optest.Claims{"preferred_username": "<b>ada</b>", "groups": []string{"guests"}})
+	p.SetUser(optest.Claims{"preferred_username": "<b>ursula</b>", "groups": []string{"guests"}})
 	v := newVisitor(t, s, p)
 	landed := v.Navigate(v.url("/reports?year=2026"))
 	v.wantPage(landed, 403, "claim_required")
@@ -301,7 +301,7 @@ func TestSection4SignedInButARuleRefuses(t *testing.T) {
 	for range 5 { // nobody is sent round and round
 		r := v.open("/reports?year=2026")
 		v.wantPage(r, 403, "claim_required")
-		if !strings.Contains(r.Body, "&lt;b&gt;ada&lt;/b&gt;") || !strings.Contains(r.Body, "Use another account") {
+		if !strings.Contains(r.Body, "&lt;b&gt;ursula&lt;/b&gt;") || !strings.Contains(r.Body, "Use another account") {
 			t.Errorf("the page does not name the account and the way out: %s", r.Body)
 		}
 		if want := `href="/oauth2/login?prompt=select_account&amp;return_to=%2Freports%3Fyear%3D2026"`; !strings.Contains(r.Body, want) {
@@ -314,7 +314,7 @@ func TestSection4SignedInButARuleRefuses(t *testing.T) {
 	r := v.Get(v.url("/"), "Accept: application/json")
 	v.wantRefusal(r, 403, "claim_required")
 	wantHits(t, p, before, hits{})
-	for _, leaked := range []string{"ada", "guests", "alice"} {
+	for _, leaked := range []string{"ursula", "guests", "alice"} {
 		if strings.Contains(r.Body, leaked) {
 			t.Errorf("a program is told %s: %s", leaked, r.Body)
 		}

@@ -113,6 +113,10 @@ func (rt *runtime) diagnoseLoop(r *http.Request, v *visit) string {
 	}
 	for _, sealed := range v.cookies.Session {
 		if sess, _, _, err := session.OpenCookie(r.Context(), l.sealer, l.binding(v, l.cookies.Name(v.secure)), sealed); err == nil && sess != nil {
+			if rt.headers.accessToken && sess.AccessToken == "" {
+				return "The session cookie came back, but without the access token that this site passes on. Servers that share this site need the same " +
+					"configuration."
+			}
 			return "The session cookie came back, but its session had expired on arrival. Compare the clocks of the servers that share this site."
 		}
 	}

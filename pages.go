@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"unicode/utf8"
 )
 
@@ -151,7 +152,9 @@ type pageSet struct {
 }
 
 // builtinPages is the set for whoever has no template of their own.
-func builtinPages() *pageSet {
+var builtinPages = sync.OnceValue(newBuiltinPages)
+
+func newBuiltinPages() *pageSet {
 	// a hash stands for exact text, which is what the browser makes of line ends as well
 	style := strings.NewReplacer("\r", "", "\n", "", "\t", "").Replace(builtinStyle)
 	sum := sha256.Sum256([]byte(style))

@@ -150,7 +150,8 @@ func TestPocketID(t *testing.T) {
 	})
 	browser := optest.NewBrowser(t)
 	waiting := browser.Navigate(c.url("/photos"))
-	if waiting.Status != http.StatusServiceUnavailable || waiting.Header.Get("Retry-After") == "" || !strings.Contains(waiting.Body, `http-equiv="refresh"`) {
+	if waiting.Status != http.StatusServiceUnavailable || waiting.Header.Get("Retry-After") == "" ||
+		!strings.Contains(waiting.Body, `http-equiv="refresh"`) {
 		t.Fatalf("got %d, Retry-After %q: %s", waiting.Status, waiting.Header.Get("Retry-After"), waiting.Body)
 	}
 	if n := len(browser.Cookies(c.url("/"))); n != 0 {
@@ -207,12 +208,14 @@ func TestPublicClient(t *testing.T) {
 	if got := request.Header.Get("Authorization"); got != "" {
 		t.Errorf("Authorization %q", got)
 	}
-	want := []string{"client_id", "code", "code_verifier", "grant_type", "redirect_uri"}
-	if got := slices.DeleteFunc(slices.Sorted(maps.Keys(request.Form)), func(name string) bool { return name == "resource" }); !slices.Equal(got, want) {
+	want := []string{"client_id", "code", "code_verifier", "grant_type", "redirect_uri", "resource"}
+	if got := slices.Sorted(maps.Keys(request.Form)); !slices.Equal(got, want) {
 		t.Errorf("the token request has %q, want %q", got, want)
 	}
-	if got := lastRequest(t, p)["resource"]; len(got) != 1 || got[0] != "urn:example:api" {
-		t.Errorf("resource %q", got)
+	for name, got := range map[string][]string{"the login": lastRequest(t, p)["resource"], "the token request": request.Form["resource"]} {
+		if len(got) != 1 || got[0] != "urn:example:api" {
+			t.Errorf("%s has the resource %q", name, got)
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package openidconnect
 
 import (
 	"html"
+	"maps"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -220,7 +221,9 @@ func TestEntraWithoutTenants(t *testing.T) {
 	if refused.Header.Get("Retry-After") == "" {
 		t.Error("there is no Retry-After")
 	}
-	s.logged(zapcore.WarnLevel, "provider is not available; what is known of it stays in use", map[string]string{"error": "tenants must list the allowed ones"})
+	s.logged(zapcore.WarnLevel, "provider is not available; what is known of it stays in use", map[string]string{
+		"error": "tenants must list the allowed ones",
+	})
 }
 
 // Entra leaves groups out when there are too many, and the address of those who have none.
@@ -230,7 +233,10 @@ func TestEntraClaims(t *testing.T) {
 	const userid = "AAAAAAAAAAAAAAAAAAAAAIkzqFVrSaSaFHy782bbtaQ"
 	graph := optest.New(t) // where the groups are said to be
 	many := []optest.Claims{
-		{"_claim_names": map[string]any{"groups": "src1"}, "_claim_sources": map[string]any{"src1": map[string]any{"endpoint": graph.URL() + "/getMemberObjects"}}},
+		{
+			"_claim_names":   map[string]any{"groups": "src1"},
+			"_claim_sources": map[string]any{"src1": map[string]any{"endpoint": graph.URL() + "/getMemberObjects"}},
+		},
 		{"hasgroups": true},
 	}
 	const overage = "the provider has left out the groups of a user, who has too many of them"
@@ -251,11 +257,7 @@ func TestEntraClaims(t *testing.T) {
 	for _, claims := range many {
 		t.Run("too many groups "+strings.Join(memberNames(claims), " "), func(t *testing.T) {
 			user := optest.Claims{"sub": userid, "preferred_username": "ada@example.com", "email": "ada@example.com", "name": "Ada"}
-			p.SetIDTokenClaims(func(token optest.Claims) {
-				for name, value := range claims {
-					token[name] = value
-				}
-			})
+			p.SetIDTokenClaims(func(token optest.Claims) { maps.Copy(token, claims) })
 			p.SetUser(user)
 			open := newLoginSite(t, p, settings)
 			newVisitor(t, open, p).signIn("/")

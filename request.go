@@ -197,18 +197,18 @@ func placeholderValue(value any) any {
 // response wraps w for the next handler: no shared cache keeps what one user was shown, nobody behind us sets our cookies, and ours
 // are added. private says that the answer is for one user.
 func (st *requestState) response(w http.ResponseWriter, private bool) http.ResponseWriter {
-	writer := responseWriter{ResponseWriter: w, st: st, private: private, cookies: st.visit.reply}
+	if !private && st.rt.login == nil {
+		return w
+	}
+	writer := &st.writer
+	if writer.ResponseWriter != nil {
+		writer = new(responseWriter) // a second handler in the same request
+	}
+	*writer = responseWriter{ResponseWriter: w, st: st, private: private, cookies: st.visit.reply}
 	if st.rt.login != nil {
 		writer.ours = st.rt.login.cookies
 	}
-	switch {
-	case !writer.private && writer.ours == nil:
-		return w
-	case st.writer.ResponseWriter != nil:
-		return &writer // a second handler in the same request
-	}
-	st.writer = writer
-	return &st.writer
+	return writer
 }
 
 // setCookies adds cookies of ours to an answer.

@@ -104,6 +104,31 @@ func location(target, origin string) string {
 	}
 }
 
+// nearby is what a return URL without a transaction may be: anybody can have a state sealed by asking for a page, under cookie_domain of
+// any host and port that he names. So another host of the domain must be one of the same scheme and port.
+func nearby(target, origin string) string {
+	if strings.HasPrefix(target, "/") {
+		return target
+	}
+	there, err := url.Parse(target)
+	here, hereErr := url.Parse(origin)
+	if err != nil || hereErr != nil {
+		return "/"
+	}
+	if there.Scheme == here.Scheme && there.Port() == here.Port() {
+		return target
+	}
+	return requestTarget(there)
+}
+
+func requestTarget(u *url.URL) string {
+	target := or(u.EscapedPath(), "/")
+	if u.RawQuery != "" {
+		target += "?" + u.RawQuery
+	}
+	return target
+}
+
 func pathOf(target string) string {
 	path, _, _ := strings.Cut(target, "?")
 	return path

@@ -15,6 +15,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-openid-connect/caddy-openid-connect/internal/jose"
+	"github.com/caddy-openid-connect/caddy-openid-connect/internal/session"
 )
 
 const (
@@ -39,6 +40,7 @@ type runtime struct {
 	provider *sharedProvider
 	tokens   *tokenCache
 	login    *login // nil with bearer_only
+	cookies  *session.Cookies
 	pages    *pageSet
 
 	ignoreBearer      bool

@@ -1,8 +1,7 @@
 package openidconnect
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
+	"errors"
 	"fmt"
 	"net/url"
 	"slices"
@@ -27,6 +26,7 @@ const (
 // acquireLogin makes ready what logs browsers in, and gets what is shared for it.
 func (h *Handler) acquireLogin(ctx caddy.Context, rt *runtime) error {
 	if h.BearerOnly {
+		rt.cookies = session.NewStripper()
 		return nil
 	}
 	settings := SessionConfig{}
@@ -83,7 +83,7 @@ func (h *Handler) acquireLogin(ctx caddy.Context, rt *runtime) error {
 		}
 	}
 	l.cookies = session.NewCookies(h.cookieConfig(settings))
-	rt.login = l
+	rt.login, rt.cookies = l, l.cookies
 	return h.acquireSessions(ctx, rt, settings)
 }
 
@@ -152,10 +152,9 @@ func (h *Handler) userinfoPolicy(rt *runtime) userinfoPolicy {
 }
 
 func (h *Handler) cookieConfig(settings SessionConfig) session.CookieConfig {
-	sum := sha256.Sum256([]byte(or(h.Issuer, h.Discovery) + "\x00" + h.ClientID))
 	config := session.CookieConfig{
 		Name:          settings.CookieName,
-		DefaultName:   "oidc-" + hex.EncodeToString(sum[:3]),
+		DefaultName:   session.DefaultName(or(h.Issuer, h.Discovery), h.ClientID),
 		Domain:        settings.CookieDomain,
 		Path:          or(settings.CookiePath, "/"),
 		SameSite:      or(string(settings.CookieSameSite), sameSiteLax),
@@ -188,25 +187,35 @@ func (h *Handler) acquireSessions(ctx caddy.Context, rt *runtime, settings Sessi
 	}
 	l.sealer = session.NewSealer(keys)
 	if settings.Storage == storageCaddy {
-		store := acquirePart(rt, "session store "+place, func() *storedSessions {
+		store, err := share(rt, "session store "+place, func() *storedSessions {
 			return &storedSessions{CaddyStore: session.NewCaddyStore(storage, time.Now, rt.logger), logger: rt.logger, calls: make(chan struct{}, maxStoreCalls)}
 		})
+		if err != nil {
+			return err
+		}
 		l.adoptStorage = append(l.adoptStorage, func() { store.SetStorage(storage, rt.logger) })
 		l.store = store
 	}
-	scope := fmt.Sprintf("%q %q %q %+v %v %q %v", l.issuer, l.clientID, l.checks, h.cookieConfig(settings), secrets, settings.Storage, l.absolute)
-	l.needs = acquirePart(rt, fmt.Sprintf("login needs %s %q %+v", scope, h.Userinfo, h.SessionContents), newSharedNeeds)
-	rt.releases = append(rt.releases, l.needs.add(rt.number, loginNeeds{keeps: h.sessionContents(rt), userinfo: h.userinfoPolicy(rt)}))
-	l.announced = acquirePart(rt, "announcements "+l.clientID, func() *announcements { return &announcements{told: make(map[string]any)} })
-	l.opened = acquirePart(rt, "opened sessions "+scope, newSessionCache)
-	l.memory = acquirePart(rt, "logins "+scope, newLoginMemory)
+	scope := fmt.Sprintf("%q %q %q %q %+v %v %q %v", place, l.issuer, l.clientID, l.checks, h.cookieConfig(settings), secrets, settings.Storage, l.absolute)
+	needs, needsErr := share(rt, fmt.Sprintf("login needs %s %q %+v", scope, h.Userinfo, h.SessionContents), newSharedNeeds)
+	opened, openedErr := share(rt, "opened sessions "+scope, newSessionCache)
+	memory, memoryErr := share(rt, "logins "+scope, newLoginMemory)
+	announced, announcedErr := share(rt, "announcements", newAnnouncements)
+	if err := errors.Join(needsErr, openedErr, memoryErr, announcedErr); err != nil {
+		return err
+	}
+	rt.releases = append(rt.releases, needs.add(rt.number, loginNeeds{keeps: h.sessionContents(rt), userinfo: h.userinfoPolicy(rt)}))
+	l.needs, l.opened, l.memory, l.announced = needs, opened, memory, announced
 	return nil
 }
 
 // sessionKeys are the configured secrets, else the ring of generated keys in Caddy's storage.
 func (h *Handler) sessionKeys(rt *runtime, texts []string, digest, place string, storage certmagic.Storage) (session.KeySource, error) {
 	if len(texts) == 0 {
-		ring := acquirePart(rt, "session keys "+place, func() *session.KeyRing { return session.NewKeyRing(storage, rt.logger, time.Now) })
+		ring, err := share(rt, "session keys "+place, func() *session.KeyRing { return session.NewKeyRing(storage, rt.logger, time.Now) })
+		if err != nil {
+			return nil, err
+		}
 		rt.login.adoptStorage = append(rt.login.adoptStorage, func() { ring.SetStorage(storage, rt.logger) })
 		return ring, nil
 	}
@@ -214,10 +223,13 @@ func (h *Handler) sessionKeys(rt *runtime, texts []string, digest, place string,
 		keys session.KeySource
 		err  error
 	}
-	secrets := acquirePart(rt, "session secrets "+digest, func() derived {
+	secrets, err := share(rt, "session secrets "+digest, func() derived {
 		keys, err := session.Secrets(texts) // which takes its time with short ones
 		return derived{keys, err}
 	})
+	if err != nil {
+		return nil, err
+	}
 	if secrets.err != nil {
 		return nil, fieldError("session.secret", "%v", secrets.err)
 	}
@@ -235,11 +247,24 @@ func (rt *runtime) settle() {
 	}
 }
 
-// acquirePart gets what is kept beside the provider under a key, until the runtime is released.
-func acquirePart[T any](rt *runtime, key any, construct func() T) T {
-	value, giveBack := part(rt.provider, key, construct)
-	rt.releases = append(rt.releases, func() error { giveBack(); return nil })
-	return value
+// sharedValue is something that runtimes have in common.
+type sharedValue struct{ value any }
+
+// Destruct has nothing to end.
+func (sharedValue) Destruct() error { return nil }
+
+// share returns what runtimes have in common under a key, across providers and configuration loads, until the last is released.
+func share[T any](rt *runtime, key string, construct func() T) (T, error) {
+	shared, _, err := providers.LoadOrNew(key, func() (caddy.Destructor, error) { return sharedValue{construct()}, nil })
+	if err != nil {
+		var none T
+		return none, fmt.Errorf("sharing sessions: %w", err)
+	}
+	rt.releases = append(rt.releases, func() error {
+		_, err := providers.Delete(key)
+		return err
+	})
+	return shared.(sharedValue).value.(T), nil
 }
 
 // announce logs the redirect URI of each host, to be registered with the provider.
@@ -247,7 +272,8 @@ func (h *Handler) announce(ctx caddy.Context, rt *runtime) {
 	if rt.login == nil {
 		return
 	}
-	sites := originsOf(ctx, h)
+	load := ctx.GetMetricsRegistry()
+	sites := rt.login.announced.originsOf(ctx, load, h)
 	for _, site := range sites {
 		if !site.reached && rt.login.redirectURI == "" {
 			rt.logger.Warn("no login can end here: the route around openid_connect does not lead to its callback",
@@ -260,11 +286,13 @@ func (h *Handler) announce(ctx caddy.Context, rt *runtime) {
 	if rt.login.redirectURI == "" {
 		uris = nil
 		for _, site := range sites {
-			uris = append(uris, site.origin+rt.login.redirectPath)
+			if site.reached {
+				uris = append(uris, site.origin+rt.login.redirectPath)
+			}
 		}
 	}
 	for _, uri := range uris {
-		if rt.login.announced.first(ctx.GetMetricsRegistry(), uri) {
+		if rt.login.announced.first(load, h.ClientID+" "+uri) {
 			rt.logger.Info("register this redirect URI with the provider", zap.String("redirect_uri", uri),
 				zap.String("client_id", h.ClientID), zap.String("issuer", rt.issuerName))
 		}
@@ -294,9 +322,23 @@ func (h *Handler) warnOfHTTP(rt *runtime, sites []siteOrigin) {
 
 // announcements keeps handlers that share a redirect URI from telling it one after the other.
 type announcements struct {
-	mu   sync.Mutex
-	told map[string]any // in which configuration load
+	mu      sync.Mutex
+	told    map[string]any            // in which configuration load
+	load    any                       // that origins are of
+	origins map[*Handler][]siteOrigin // of all handlers
 }
+
+// originsOf finds where a handler stands, in one walk for all handlers of a load.
+func (a *announcements) originsOf(ctx caddy.Context, load any, h *Handler) []siteOrigin {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.load != load {
+		a.load, a.origins = load, originsOfHandlers(ctx)
+	}
+	return a.origins[h]
+}
+
+func newAnnouncements() *announcements { return &announcements{told: make(map[string]any)} }
 
 // first reports whether the URI has not been told in this load.
 func (a *announcements) first(load any, uri string) bool {

@@ -59,7 +59,13 @@ func TestSessionClocks(t *testing.T) {
 		moments  []moment
 	}{
 		"as they are by default": {"", 24 * h, "session_expired", []moment{
-			{0, true, false}, {5*m - s, true, false}, {5 * m, true, true}, {10*m - s, true, false}, {12 * h, true, true}, {24*h - s, true, true}, {24 * h, false, false},
+			{0, true, false},
+			{5*m - s, true, false},
+			{5 * m, true, true},
+			{10*m - s, true, false},
+			{12 * h, true, true},
+			{24*h - s, true, true},
+			{24 * h, false, false},
 		}},
 		"an absolute timeout": {"absolute_timeout 1h", h, "session_expired", []moment{
 			{30 * m, true, true}, {h - s, true, true}, {h, false, false}, {2 * h, false, false},

@@ -23,7 +23,8 @@ func attributesOf(cookie *http.Cookie) string {
 	if cookie.MaxAge != 0 {
 		parts = append(parts, "Max-Age")
 	}
-	if site := map[http.SameSite]string{http.SameSiteLaxMode: "Lax", http.SameSiteStrictMode: "Strict", http.SameSiteNoneMode: "None"}[cookie.SameSite]; site != "" {
+	sites := map[http.SameSite]string{http.SameSiteLaxMode: "Lax", http.SameSiteStrictMode: "Strict", http.SameSiteNoneMode: "None"}
+	if site := sites[cookie.SameSite]; site != "" {
 		parts = append(parts, site)
 	}
 	for name, set := range map[string]bool{"Secure": cookie.Secure, "HttpOnly": cookie.HttpOnly, "Partitioned": cookie.Partitioned} {

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net/http"
 	"net/http/httptest"
@@ -94,8 +95,16 @@ func (storageModule) CaddyModule() caddy.ModuleInfo {
 
 func (m storageModule) CertMagicStorage() (certmagic.Storage, error) { return m.Storage, nil }
 
-// newSiteOn starts a site that logs browsers in at p, with a storage of its own. Sites with other settings of the provider, such as timeout,
-// have nothing else in common with each other, as if each were in a process of its own.
+// instanceStorage is a storage under another name, by which what one process keeps of sessions is told from what another does.
+type instanceStorage struct {
+	certmagic.Storage
+	name string
+}
+
+func (s instanceStorage) String() string { return s.name }
+
+// newSiteOn starts a site that logs browsers in at p, with a storage of its own. Sites with other settings, such as timeout, have nothing
+// else in common with each other, as if each were in a process of its own.
 func newSiteOn(t *testing.T, storage certmagic.Storage, p *optest.Provider, settings string) *site {
 	t.Helper()
 	for _, standard := range []string{"client_secret secret", "client_id client", "issuer " + p.Issuer()} {
@@ -109,7 +118,7 @@ func newSiteOn(t *testing.T, storage certmagic.Storage, p *optest.Provider, sett
 	err = func() error {
 		provisioning.Lock()
 		defer provisioning.Unlock()
-		observedCore, usedStorage = core, storage
+		observedCore, usedStorage = core, instanceStorage{storage, fmt.Sprintf("%p %s", storage, settings)}
 		ctx, err := caddy.ProvisionContext(&caddy.Config{
 			Admin:      &caddy.AdminConfig{Disabled: true},
 			StorageRaw: json.RawMessage(`{"module": "openid_connect_test"}`),

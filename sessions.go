@@ -21,6 +21,8 @@ import (
 const (
 	// maxOpenedSessions bounds the sessions that are kept opened, so that a cookie that was seen before is not opened again.
 	maxOpenedSessions = 10_000
+	// maxOpenedSize is the size (bytes) up to which one is kept: thousands of larger ones would fill the memory.
+	maxOpenedSize = 24 << 10
 	// storedSessionLifetime is how long a session of a server-side store is believed before it is read again.
 	storedSessionLifetime = 5 * time.Second
 	// storeTimeout bounds one access to the store.
@@ -53,7 +55,7 @@ type sessionCache = boundedCache[sessionKey, *openedSession]
 
 func newSessionCache() *sessionCache {
 	seed := maphash.MakeSeed()
-	return newBoundedCache[sessionKey, *openedSession](maxOpenedSessions, func(key *sessionKey) int {
+	return newBoundedCache[sessionKey, *openedSession](maxOpenedSessions, func(key sessionKey) int {
 		// the end of a sealed text is its authentication tag
 		return int(maphash.String(seed, key.sealed[max(0, len(key.sealed)-16):]) & 0xffff)
 	})
@@ -63,24 +65,34 @@ func newSessionCache() *sessionCache {
 func (rt *runtime) receive(r *http.Request, st *requestState) {
 	v := &st.visit
 	v.reply = nil
-	v.secure, v.host = publicSchemeHost(r)
-	if v.host = hostWithoutPort(v.host); rt.login.cookieDomain != "" {
-		v.host = rt.login.cookieDomain
-	}
 	header := r.Header
 	switch {
 	case st.cookiesTaken:
 		// the handler around this one has taken its cookies out, which may be ours too
 		header = http.Header{"Cookie": slices.Clone(st.cookieHeader)}
-		rt.login.cookies.Take(r.Header, v.secure)
+		rt.cookies.Take(r.Header, v.secure)
 	case len(r.Header["Cookie"]) == 1:
 		st.cookieLine[0] = r.Header["Cookie"][0]
 		st.cookieHeader = st.cookieLine[:]
+	case len(r.Header["Cookie"]) == 0:
+		return
 	default:
 		st.cookieHeader = slices.Clone(r.Header["Cookie"])
 	}
 	st.cookiesTaken = true
-	v.cookies = rt.login.cookies.Take(header, v.secure)
+	if rt.login == nil {
+		rt.cookies.Take(header, false)
+		return
+	}
+	v.cookies = rt.cookies.Take(header, v.secure)
+}
+
+// look notes how the browser reached us.
+func (l *login) look(r *http.Request, v *visit) {
+	v.secure, v.host = publicSchemeHost(r)
+	if v.host = hostWithoutPort(v.host); l.cookieDomain != "" {
+		v.host = l.cookieDomain
+	}
 }
 
 // sessionOf returns the session of the request, if it has one that is alive. dead says why a cookie that was sent is none; refused
@@ -181,7 +193,9 @@ func (rt *runtime) openSession(ctx context.Context, v *visit, sealed string) (*o
 		opened.cachedUntil = now.Add(storedSessionLifetime)
 	}
 	key.host, key.sealed = strings.Clone(key.host), strings.Clone(key.sealed) // not the whole header with it
-	l.opened.put(key, opened)
+	if len(sealed)+len(sess.Claims)+len(sess.AccessToken) <= maxOpenedSize {
+		l.opened.put(key, opened)
+	}
 	return opened, "", nil
 }
 

@@ -9,7 +9,8 @@ import (
 	"github.com/caddy-openid-connect/caddy-openid-connect/internal/provider"
 )
 
-// providers are shared by all handlers that talk to the same provider in the same way, across configuration loads.
+// providers are shared by all handlers that talk to the same provider in the same way, across configuration loads. So is what handlers
+// have in common of sessions, see [share].
 var providers = caddy.NewUsagePool()
 
 // sharedProvider is a provider with what handlers keep beside it.

@@ -19,87 +19,68 @@ type siteOrigin struct {
 	reached bool // the callback gets to the handler
 }
 
-// originsOf finds the origins of the sites that a handler stands in, as far as their hosts are written in the configuration. It may run
-// only after Caddy has started: nothing here changes what is running.
-func originsOf(ctx caddy.Context, h *Handler) []siteOrigin {
+// originsOfHandlers finds the origins of the sites that handlers stand in, as far as their hosts are written in the configuration. It may
+// run only after Caddy has started: nothing here changes what is running.
+func originsOfHandlers(ctx caddy.Context) map[*Handler][]siteOrigin {
+	origins := make(map[*Handler][]siteOrigin)
 	loaded, err := ctx.App("http")
 	if err != nil {
-		return nil
+		return origins
 	}
 	app, ok := loaded.(*caddyhttp.App)
 	if !ok {
-		return nil
+		return origins
 	}
-	var origins []siteOrigin
 	for _, server := range app.Servers {
-		scheme, standard := "http", caddyhttp.DefaultHTTPPort
-		if len(server.TLSConnPolicies) > 0 {
-			scheme, standard = "https", caddyhttp.DefaultHTTPSPort
-		}
-		for _, found := range placesOf(server.Routes, h, h.callbackPath(), []place{{reached: true}}, true) {
-			for _, listen := range server.Listen {
-				address, err := caddy.ParseNetworkAddress(listen)
-				if err != nil || address.IsUnixNetwork() {
-					continue
-				}
-				name := or(found.host, or(address.Host, "localhost"))
-				if port := int(address.StartPort); port != standard {
-					name = net.JoinHostPort(name, strconv.Itoa(port))
-				} else if strings.Contains(name, ":") {
-					name = "[" + name + "]"
-				}
-				origins = append(origins, siteOrigin{scheme + "://" + name, found.reached})
-			}
-		}
+		surroundings{}.walk(server.Routes, func(h *Handler, around surroundings) {
+			origins[h] = append(origins[h], around.origins(server, h.callbackPath())...)
+		})
 	}
-	slices.SortFunc(origins, func(a, b siteOrigin) int {
-		// a place that is reached counts: the handler may stand in several
-		if a.origin == b.origin && a.reached != b.reached && a.reached {
-			return -1
-		}
-		return strings.Compare(a.origin, b.origin)
-	})
-	return slices.CompactFunc(origins, func(a, b siteOrigin) bool { return a.origin == b.origin })
+	for h, found := range origins {
+		slices.SortFunc(found, func(a, b siteOrigin) int {
+			// a place that is reached counts: the handler may stand in several
+			if a.origin == b.origin && a.reached != b.reached && a.reached {
+				return -1
+			}
+			return strings.Compare(a.origin, b.origin)
+		})
+		origins[h] = slices.CompactFunc(found, func(a, b siteOrigin) bool { return a.origin == b.origin })
+	}
+	return origins
 }
 
-// place is where a handler stands in a configuration.
-type place struct {
-	host    string // "" for any
-	reached bool   // by requests for a path, as far as path matchers tell
+// surroundings are what the routes around a handler say.
+type surroundings struct {
+	hosts     []string                // of the innermost route that names any
+	matchers  []caddyhttp.MatcherSets // outermost first
+	rewritten bool                    // the path is another one from here on
 }
 
-// placesOf finds a handler in these routes. around is what the routes around them say; known is false from where a rewrite has made
-// another path of it.
-func placesOf(routes caddyhttp.RouteList, h *Handler, path string, around []place, known bool) []place {
-	var found []place
+// walk calls visit for each handler in these routes.
+func (s surroundings) walk(routes caddyhttp.RouteList, visit func(*Handler, surroundings)) {
 	for i := range routes {
 		route := &routes[i]
-		inner := slices.Clone(around)
-		if known && !mayMatch(route.MatcherSets, path) {
-			for j := range inner {
-				inner[j].reached = false
-			}
+		inner := s
+		if hosts := hostsOf(route.MatcherSets); len(hosts) > 0 {
+			inner.hosts = hosts
 		}
-		inner = withHosts(inner, route.MatcherSets)
+		if !s.rewritten && len(route.MatcherSets) > 0 {
+			inner.matchers = append(slices.Clip(s.matchers), route.MatcherSets)
+		}
 		for _, handler := range route.Handlers {
 			switch handler := handler.(type) {
 			case *Handler:
-				if handler == h {
-					found = append(found, inner...)
-				}
+				visit(handler, inner)
 			case *caddyhttp.Subroute:
-				found = append(found, placesOf(handler.Routes, h, path, inner, known)...)
+				inner.walk(handler.Routes, visit)
 			case *rewrite.Rewrite:
-				known = false
+				s.rewritten, inner.rewritten = true, true
 			}
 		}
 	}
-	return found
 }
 
-// withHosts makes a place for each host that the matchers name.
-func withHosts(places []place, sets caddyhttp.MatcherSets) []place {
-	var hosts []string
+func hostsOf(sets caddyhttp.MatcherSets) (hosts []string) {
 	for _, set := range sets {
 		for _, matcher := range set {
 			if match, ok := matcher.(*caddyhttp.MatchHost); ok {
@@ -107,24 +88,41 @@ func withHosts(places []place, sets caddyhttp.MatcherSets) []place {
 			}
 		}
 	}
-	if len(hosts) == 0 {
-		return places
-	}
-	var named []place
-	for _, host := range hosts {
-		reached := slices.ContainsFunc(places, func(p place) bool { return p.reached })
-		named = append(named, place{host, reached})
-	}
-	return named
+	return hosts
 }
 
-// mayMatch reports whether path matchers let a path through; other matchers are taken to match.
-func mayMatch(sets caddyhttp.MatcherSets, path string) bool {
-	if len(sets) == 0 {
-		return true
+// origins are those of a server and the hosts, and whether requests for a path get here, as far as path matchers tell.
+func (s surroundings) origins(server *caddyhttp.Server, path string) (origins []siteOrigin) {
+	scheme, standard := "http", caddyhttp.DefaultHTTPPort
+	if len(server.TLSConnPolicies) > 0 {
+		scheme, standard = "https", caddyhttp.DefaultHTTPSPort
 	}
-	request := &http.Request{Method: http.MethodGet, URL: &url.URL{Path: path}}
-	request = caddyhttp.PrepareRequest(request, caddy.NewReplacer(), nil, nil)
+	request := caddyhttp.PrepareRequest(&http.Request{Method: http.MethodGet, URL: &url.URL{Path: path}}, caddy.NewReplacer(), nil, nil)
+	reached := !slices.ContainsFunc(s.matchers, func(sets caddyhttp.MatcherSets) bool { return !mayMatch(sets, request) })
+	hosts := s.hosts
+	if len(hosts) == 0 {
+		hosts = []string{""}
+	}
+	for _, host := range hosts {
+		for _, listen := range server.Listen {
+			address, err := caddy.ParseNetworkAddress(listen)
+			if err != nil || address.IsUnixNetwork() {
+				continue
+			}
+			name := or(host, or(address.Host, "localhost"))
+			if port := int(address.StartPort); port != standard {
+				name = net.JoinHostPort(name, strconv.Itoa(port))
+			} else if strings.Contains(name, ":") {
+				name = "[" + name + "]"
+			}
+			origins = append(origins, siteOrigin{scheme + "://" + name, reached})
+		}
+	}
+	return origins
+}
+
+// mayMatch reports whether path matchers let a request through; other matchers are taken to match.
+func mayMatch(sets caddyhttp.MatcherSets, request *http.Request) bool {
 	return slices.ContainsFunc(sets, func(set caddyhttp.MatcherSet) bool {
 		return !slices.ContainsFunc(set, func(matcher any) bool {
 			match, ok := matcher.(*caddyhttp.MatchPath)

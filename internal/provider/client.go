@@ -29,7 +29,8 @@ const (
 // callError is a failed call: no answer, or one with a status that is not wanted. Its text is for logs and holds no body.
 type callError struct {
 	endpoint   string
-	status     int // 0 without an answer
+	address    string // of a document that anybody may fetch, else empty
+	status     int    // 0 without an answer
 	retryAfter time.Duration
 	cause      error
 
@@ -37,6 +38,9 @@ type callError struct {
 }
 
 func (e *callError) Error() string {
+	if e.status != 0 && e.address != "" {
+		return fmt.Sprintf("the %s endpoint %s answered with status %d", e.endpoint, e.address, e.status)
+	}
 	if e.status != 0 {
 		return fmt.Sprintf("the %s endpoint answered with status %d", e.endpoint, e.status)
 	}
@@ -161,7 +165,9 @@ func (p *Provider) get(ctx context.Context, endpoint, address string) (http.Head
 		return nil, nil, err
 	}
 	if status != http.StatusOK {
-		return nil, nil, statusError(endpoint, status, header, body, p.now())
+		failed := statusError(endpoint, status, header, body, p.now())
+		failed.address = address
+		return nil, nil, failed
 	}
 	return header, body, nil
 }
@@ -177,7 +183,7 @@ func mediaType(header http.Header) string {
 	return strings.ToLower(strings.TrimSpace(media))
 }
 
-func statusError(endpoint string, status int, header http.Header, body []byte, now time.Time) error {
+func statusError(endpoint string, status int, header http.Header, body []byte, now time.Time) *callError {
 	e := &callError{endpoint: endpoint, status: status}
 	if document, err := jose.ParseObject(string(body)); err == nil {
 		// RFC 6749 section 5.2; some providers say so with 400

@@ -3,6 +3,7 @@ package session
 import (
 	"crypto/sha256"
 	"encoding/base32"
+	"encoding/hex"
 	"strconv"
 	"strings"
 	"time"
@@ -22,6 +23,10 @@ const (
 
 	hostPrefix   = "__Host-"
 	securePrefix = "__Secure-"
+
+	// defaultMark begins the names that are made of issuer and client, with so many hexadecimal digits after it.
+	defaultMark   = "oidc-"
+	defaultDigits = 6
 
 	transactionInfix = "-t-"
 	transactionHash  = 10
@@ -60,6 +65,15 @@ type Cookies struct {
 
 // names are the cookie names for one scheme.
 type names struct{ session, transaction, loop string }
+
+// DefaultName is the session cookie's name for an issuer and a client.
+func DefaultName(issuer, clientID string) string {
+	sum := sha256.Sum256([]byte(issuer + "\x00" + clientID))
+	return defaultMark + hex.EncodeToString(sum[:])[:defaultDigits]
+}
+
+// NewStripper returns cookies of which none is ever ours: their Take takes those of other handlers out of requests.
+func NewStripper() *Cookies { return NewCookies(CookieConfig{DefaultName: defaultMark}) }
 
 // NewCookies returns the cookies of a configuration.
 func NewCookies(config CookieConfig) *Cookies {

@@ -53,14 +53,15 @@ func (c *Cookies) Unseen() Received {
 }
 
 // Take removes our cookies from a request's header and returns them. The other cookies stay as they are, byte for byte; the
-// header goes when nothing is left of it. The names for http and https are both removed; only those that fit the scheme count.
+// header goes when nothing is left of it. The names for http and https are both removed, and so is whatever has the shape of a
+// default name, which is a session of another handler; only those that fit the configuration and the scheme count.
 func (c *Cookies) Take(header http.Header, secure bool) Received {
 	lines := header["Cookie"]
 	t := taking{cookies: c, current: c.names(secure)}
 	left := lines[:0]
 	for _, line := range lines {
 		rest, changed := line, false
-		if strings.Contains(line, c.base) {
+		if strings.Contains(line, c.base) || strings.Contains(line, defaultMark) {
 			rest, changed = t.take(line)
 		}
 		if !changed || strings.Trim(rest, "; \t") != "" {
@@ -153,7 +154,7 @@ func (t *taking) pair(pair string) bool {
 			other = &c.secure
 		}
 		kind, _ = other.match(name)
-		return kind != notOurs
+		return kind != notOurs || isDefaultName(name)
 	case sessionCookie:
 		t.received.found.plain = true
 		if value != "" && len(t.received.Session) < maxCandidates {
@@ -236,6 +237,21 @@ func (n *names) match(name string) (kind cookieKind, suffix string) {
 		return loopCookie, ""
 	}
 	return notOurs, ""
+}
+
+// isDefaultName reports whether a name is like those that are made of issuer and client.
+func isDefaultName(name string) bool {
+	name = strings.TrimPrefix(strings.TrimPrefix(name, hostPrefix), securePrefix)
+	rest, ok := strings.CutPrefix(name, defaultMark)
+	if !ok || len(rest) < defaultDigits || strings.Trim(rest[:defaultDigits], "0123456789abcdef") != "" {
+		return false
+	}
+	switch rest = rest[defaultDigits:]; {
+	case rest == "", rest == loopSuffix, rest[0] == '.' && digits(rest[1:]):
+		return true
+	}
+	hash, ok := strings.CutPrefix(rest, transactionInfix)
+	return ok && isTransactionHash(hash)
 }
 
 func digits(text string) bool {

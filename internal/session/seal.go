@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
+	"slices"
 	"sync"
 
 	"golang.org/x/crypto/chacha20poly1305"
@@ -63,6 +64,8 @@ type Sealer struct {
 
 	// what compresses sessions, kept because it has tens of kilobytes of tables and more
 	deflaters, inflaters sync.Pool
+
+	buffers sync.Pool // of *[]byte: what is opened, until it has been read
 }
 
 // NewSealer returns a sealer that uses these keys.
@@ -93,12 +96,17 @@ func (s *Sealer) Seal(ctx context.Context, p Purpose, b Binding, plaintext []byt
 // Open returns what was sealed. It reports too whether the key is the one that would seal now; if not, the value should be
 // sealed again before the key is gone. The error is always [ErrSeal].
 func (s *Sealer) Open(ctx context.Context, p Purpose, b Binding, sealed string) (plaintext []byte, current bool, err error) {
+	return s.openIn(ctx, nil, p, &b, sealed)
+}
+
+// openIn is Open in memory of the caller's, if it is large enough.
+func (s *Sealer) openIn(ctx context.Context, buf []byte, p Purpose, b *Binding, sealed string) (plaintext []byte, current bool, err error) {
 	size := sealEncoding.DecodedLen(len(sealed))
 	if size < sealOverhead || size > maxSealedSize || sealEncoding.EncodedLen(size) != len(sealed) {
 		return nil, false, ErrSeal
 	}
 	// one piece of memory for the value and, after it, what it is bound to
-	raw := make([]byte, size, size+b.size())
+	raw := slices.Grow(buf[:0], size+b.size())[:size]
 	// the decoder passes over line breaks, which are no part of a sealed value
 	if n, err := sealEncoding.Decode(raw, []byte(sealed)); err != nil || n != size || raw[0] != sealVersion {
 		return nil, false, ErrSeal

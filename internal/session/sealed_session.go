@@ -73,7 +73,9 @@ func OpenSession(ctx context.Context, s *Sealer, b Binding, sealed string) (sess
 // OpenCookie opens the value of a session's cookie: either a session or, if it is kept on the server, a reference to it. The
 // error is always [ErrSeal].
 func OpenCookie(ctx context.Context, s *Sealer, b Binding, sealed string) (sess *Session, ref *Reference, current bool, err error) {
-	plaintext, current, err := s.Open(ctx, PurposeSession, b, sealed)
+	buf := s.buffer()
+	defer s.buffers.Put(buf)
+	plaintext, current, err := s.openIn(ctx, *buf, PurposeSession, &b, sealed)
 	if err != nil || len(plaintext) == 0 {
 		return nil, nil, false, ErrSeal
 	}
@@ -81,7 +83,10 @@ func OpenCookie(ctx context.Context, s *Sealer, b Binding, sealed string) (sess 
 	case formSession:
 		sess, err = ParseSession(wire)
 	case formDeflated:
-		if wire, err = s.inflate(wire); err == nil {
+		inflated := s.buffer()
+		defer s.buffers.Put(inflated)
+		if wire, err = s.inflate(*inflated, wire); err == nil {
+			*inflated = wire[:0]
 			sess, err = ParseSession(wire)
 		}
 	case formReference:
@@ -135,8 +140,17 @@ func (s *Sealer) deflate(wire []byte) ([]byte, error) {
 	return buf.Bytes(), nil
 }
 
-// inflate stops at a byte more than a session may have, which is refused then. Anything after the end is an error.
-func (s *Sealer) inflate(deflated []byte) ([]byte, error) {
+// buffer returns empty memory. Nothing of what is in it may be kept when it is put back.
+func (s *Sealer) buffer() *[]byte {
+	if buf, ok := s.buffers.Get().(*[]byte); ok {
+		return buf
+	}
+	return new(make([]byte, 0, 8<<10))
+}
+
+// inflate fills an empty buffer, or a larger one in its place. It stops at a byte more than a session may have, which is refused then.
+// Anything after the end is an error.
+func (s *Sealer) inflate(buf, deflated []byte) ([]byte, error) {
 	source := bytes.NewReader(deflated)
 	r, ok := s.inflaters.Get().(io.Reader)
 	if !ok {
@@ -145,7 +159,7 @@ func (s *Sealer) inflate(deflated []byte) ([]byte, error) {
 		return nil, err
 	}
 	defer s.inflaters.Put(r)
-	wire := bytes.NewBuffer(make([]byte, 0, 2*len(deflated)))
+	wire := bytes.NewBuffer(buf)
 	if _, err := wire.ReadFrom(io.LimitReader(r, maxWire+1)); err != nil {
 		return nil, err
 	}
