@@ -295,7 +295,6 @@ func TestSection8ReloadsAndRestartsKeepSessions(t *testing.T) {
 	p := optest.New(t)
 	site := func(n int) string { return fmt.Sprintf("header X-Load %d\n", n) + webapp(p, "", "") + toUpstream }
 	c := startCaddy(t, site(0))
-	c.keep = true
 	v := newCaddyVisitor(t, c, p)
 	v.signIn("/")
 	request, spent := v.begin("/oauth2/login?prompt=login&return_to=/x"), v.begin("/oauth2/login?prompt=login&return_to=/spent")
@@ -303,10 +302,17 @@ func TestSection8ReloadsAndRestartsKeepSessions(t *testing.T) {
 	answer, spentAnswer := v.answerTo(request), v.answerTo(spent)
 	v.wantRedirect(v.arrive(spent, spentAnswer), "/spent")
 	before := hitsOf(p)
-	for n := range 2 {
-		if err := c.load(site(n + 1)); err != nil {
+	load := func(site string) {
+		t.Helper()
+		if err := c.load(site); err != nil {
 			t.Fatal(err)
 		}
+		v.origin, copied.origin = c.url(""), c.url("") // the port is another one, and the host the same
+		request.Set("redirect_uri", v.url("/oauth2/callback"))
+		spent.Set("redirect_uri", v.url("/oauth2/callback"))
+	}
+	for n := range 2 {
+		load(site(n + 1))
 		v.wantSession(true)
 	}
 	copied.wantRedirect(copied.arrive(spent, spentAnswer), "/spent")
@@ -314,17 +320,13 @@ func TestSection8ReloadsAndRestartsKeepSessions(t *testing.T) {
 	if err := caddy.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.load(site(3)); err != nil {
-		t.Fatal(err)
-	}
+	load(site(3))
 	v.wantSession(true)
 	v.wantRedirect(v.arrive(request, answer), "/x")
 	wantHits(t, p, before, hits{token: 1})
 
 	t.Run("but other rules for logins do", func(t *testing.T) {
-		if err := c.load(webapp(p, "", "acr_values high") + toUpstream); err != nil {
-			t.Fatal(err)
-		}
+		load(webapp(p, "", "acr_values high") + toUpstream)
 		v.wantSession(false)
 	})
 }

@@ -122,11 +122,13 @@ func TestProvider(t *testing.T) {
 	}
 	seen := map[string]bool{}
 	for _, alg := range []string{"RS256", "ES256"} {
-		tokens, err := p.tokens(alg, 3)
+		r := &run{provider: p, minted: map[string][]string{}}
+		tokens, err := r.tokens(alg, 3)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, token := range tokens {
+		for _, value := range tokens.values {
+			token := strings.TrimPrefix(value, "Bearer ")
 			input, signature := cutLast(token)
 			digest := sha256.Sum256([]byte(input))
 			raw := decode(t, signature)
@@ -155,7 +157,10 @@ func TestCaseNames(t *testing.T) {
 		}
 		names[c.name()] = true
 	}
-	for _, want := range []string{"rs256-1", "rs256-100", "rs256-10000-userinfo", "es256-1-cold"} {
+	for _, want := range []string{
+		"rs256-1", "rs256-100", "rs256-10000-userinfo", "es256-1-cold",
+		"session-1", "session-1000-userinfo", "session-groups-1", "session-12000-cold",
+	} {
 		if !names[want] {
 			t.Errorf("no case is called %s", want)
 		}

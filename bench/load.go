@@ -18,38 +18,58 @@ import (
 	"time"
 )
 
-//go:embed tokens.lua
-var tokensLua []byte
+//go:embed credentials.lua
+var credentialsLua []byte
 
-// workload is the requests of one case: a token each, in turn.
+// credentials are what requests show, in one of their headers: values of distinct users.
+type credentials struct {
+	header string
+	values []string
+}
+
+// first is the first n of them.
+func (c credentials) first(n int) credentials { return credentials{c.header, c.values[:n]} }
+
+// size is how long a value is on average.
+func (c credentials) size() int {
+	size := 0
+	for _, value := range c.values {
+		size += len(value)
+	}
+	return size / len(c.values)
+}
+
+// workload is the requests of one case: a credential each, in turn.
 type workload struct {
-	tokens []string
+	credentials
 	script string
 	file   string
 }
 
-func (r *run) newWorkload(name string, tokens []string) (workload, error) {
+func (r *run) newWorkload(name string, shown credentials) (workload, error) {
 	w := workload{
-		tokens: tokens,
-		script: filepath.Join(r.dir, "tokens.lua"),
-		file:   filepath.Join(r.dir, name+".tokens"),
+		credentials: shown,
+		script:      filepath.Join(r.dir, "credentials.lua"),
+		file:        filepath.Join(r.dir, name+".credentials"),
 	}
-	if err := os.WriteFile(w.script, tokensLua, 0o600); err != nil {
+	if err := os.WriteFile(w.script, credentialsLua, 0o600); err != nil {
 		return w, err
 	}
-	return w, os.WriteFile(w.file, []byte(strings.Join(tokens, "\n")+"\n"), 0o600)
+	return w, os.WriteFile(w.file, []byte(strings.Join(shown.values, "\n")+"\n"), 0o600)
 }
 
-// tokens mints n tokens of distinct users.
-func (p *provider) tokens(alg string, n int) ([]string, error) {
-	tokens := make([]string, n)
-	for i := range tokens {
-		var err error
-		if tokens[i], err = p.token(alg, i); err != nil {
-			return nil, err
+// tokens returns bearer tokens of n users.
+func (r *run) tokens(alg string, n int) (credentials, error) {
+	minted := r.minted[alg]
+	for len(minted) < n {
+		token, err := r.provider.token(alg, len(minted))
+		if err != nil {
+			return credentials{}, err
 		}
+		minted = append(minted, "Bearer "+token)
 	}
-	return tokens, nil
+	r.minted[alg] = minted
+	return credentials{"Authorization", minted[:n]}, nil
 }
 
 // round is what the load generator counted.
@@ -66,7 +86,7 @@ func (r *run) load(ctx context.Context, g *gateway, w workload) (round, error) {
 	command := exec.CommandContext(ctx, "taskset", "-c", otherCores(), "wrk",
 		"--threads", "1", "--connections", strconv.Itoa(r.connections),
 		"--duration", strconv.Itoa(int(r.duration.Seconds()))+"s", "--timeout", "10s", "--latency",
-		"--script", w.script, "http://"+g.address+"/", "--", w.file)
+		"--script", w.script, "http://"+g.address+"/", "--", w.header, w.file)
 	before, err := g.processorTime()
 	if err != nil {
 		return round{}, err
@@ -116,25 +136,23 @@ func parseLoad(output string) (round, error) {
 	return result, errors.Join(errRequests, errRate, errMedian, err99)
 }
 
-// visit sends each token once and fails unless every answer is 200. It returns the last answer's body.
-func (g *gateway) visit(ctx context.Context, path string, tokens []string) (string, error) {
+// visit shows each credential once and fails unless every answer is 200. It returns the last answer's body.
+func (g *gateway) visit(ctx context.Context, path string, shown credentials) (string, error) {
 	client := &http.Client{Timeout: 10 * time.Second}
 	defer client.CloseIdleConnections()
 	var body []byte
-	for i, token := range tokens {
+	for i, value := range shown.values {
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+g.address+path, http.NoBody)
 		if err != nil {
 			return "", err
 		}
-		if token != "" {
-			request.Header.Set("Authorization", "Bearer "+token)
-		}
+		request.Header.Set(shown.header, value)
 		var status int
 		if status, body, err = answer(client, request); err != nil {
 			return "", err
 		}
 		if status != http.StatusOK {
-			return "", fmt.Errorf("token %d of %d got %d: %s", i+1, len(tokens), status, body)
+			return "", fmt.Errorf("%s %d of %d got %d: %s", shown.header, i+1, len(shown.values), status, body)
 		}
 	}
 	return string(body), nil

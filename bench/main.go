@@ -1,8 +1,9 @@
 // Command bench measures what the openid_connect handler costs. In one run it puts plain Caddy and Caddy with the
 // handler in front of the same upstream, sends both the same requests, and prints the ratio:
 //
-//	go run .                              # everything, about twelve minutes
-//	go run . -cases 'rs256-1$|rs256-100$' # some of it
+//	go run .                              # everything, about twenty-five minutes
+//	go run . -cases 'rs256-1$|session-1$' # some of it
+//	go run . -cases session               # all with sessions
 //	go run . -cases memory
 //	go run . -cases sites
 //
@@ -46,6 +47,8 @@ type run struct {
 	dir      string // temporary files: configurations, scripts, the gateway binary
 	provider *provider
 	upstream *process
+	minted   map[string][]string // bearer tokens, by algorithm
+	loggedIn map[string][]string // the cookies of a client's users
 	progress io.Writer
 }
 
@@ -59,7 +62,7 @@ func main() {
 	flag.DurationVar(&opts.duration, "duration", 2*time.Second, "length of one round, in whole seconds")
 	flag.IntVar(&opts.rounds, "rounds", 10, "rounds for each gateway and case")
 	flag.IntVar(&opts.connections, "connections", 32, "open connections of the load generator")
-	flag.IntVar(&opts.sites, "sites", 1000, "sites in the case named sites")
+	flag.IntVar(&opts.sites, "sites", 1000, "sites in the cases named so")
 	flag.IntVar(&opts.tokenCache, "token-cache", -1, "token_cache of the handler; its default if negative")
 	flag.StringVar(&opts.gateway, "gateway", "", "a Caddy binary that has the handler; built from ../cmd/caddy if empty")
 	flag.Parse()
@@ -100,7 +103,7 @@ func measure(ctx context.Context, opts options) error {
 	}
 	defer os.RemoveAll(dir)
 
-	r := &run{options: opts, dir: dir, progress: os.Stderr}
+	r := &run{options: opts, dir: dir, progress: os.Stderr, minted: map[string][]string{}, loggedIn: map[string][]string{}}
 	if r.gateway == "" {
 		r.gateway = filepath.Join(dir, "caddy")
 		fmt.Fprintln(r.progress, "building ../cmd/caddy")
@@ -120,7 +123,7 @@ func measure(ctx context.Context, opts options) error {
 	defer r.upstream.stop()
 
 	var report strings.Builder
-	err = errors.Join(r.speed(ctx, &report), r.memory(ctx, &report), r.manySites(ctx, &report))
+	err = errors.Join(r.cookieSizes(ctx, &report), r.speed(ctx, &report), r.memory(ctx, &report), r.manySites(ctx, &report))
 	fmt.Print(report.String())
 	return err
 }

@@ -13,11 +13,12 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// provider is an identity provider reduced to what a gateway asks of it: metadata and keys. It counts the questions.
+// provider is an identity provider reduced to what a gateway asks of it: metadata, keys and logins. It counts the questions.
 type provider struct {
 	issuer      string
 	rsaKey      *rsa.PrivateKey
@@ -25,10 +26,15 @@ type provider struct {
 	server      *http.Server
 	discoveries atomic.Int64
 	keyFetches  atomic.Int64
+	users       atomic.Int64 // that have logged in
+	grants      sync.Map     // by code
 }
 
 // audience is the API that all tokens are meant for.
 const audience = "https://api.example.com"
+
+// tokenLifetime is longer than anything that is measured.
+const tokenLifetime = 6 * time.Hour
 
 func startProvider() (*provider, error) {
 	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
@@ -58,6 +64,7 @@ func startProvider() (*provider, error) {
 		p.keyFetches.Add(1)
 		answerJSON(w, keys)
 	})
+	p.serveLogins(mux)
 	p.server = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	go func() { _ = p.server.Serve(listener) }() // ends with close
 	return p, nil
@@ -99,25 +106,29 @@ func keySet(rsaKey *rsa.PublicKey, point []byte) map[string]any {
 	}}
 }
 
-// token mints the access token of user number n.
+// token mints the access token of user number n, for requests without a login.
 func (p *provider) token(alg string, n int) (string, error) {
-	header := map[string]string{"alg": alg, "typ": "at+jwt", "kid": "rsa"}
-	if alg == "ES256" {
-		header["kid"] = "ec"
-	}
 	now := time.Now()
-	claims := map[string]any{
+	return p.jwt(alg, "at+jwt", map[string]any{
 		"iss":       p.issuer,
 		"sub":       fmt.Sprintf("user-%06d", n),
 		"aud":       []string{audience},
 		"client_id": "bench",
 		"iat":       now.Unix(),
-		"exp":       now.Add(6 * time.Hour).Unix(),
+		"exp":       now.Add(tokenLifetime).Unix(),
 		"jti":       rand.Text(),
 		"scope":     "openid profile email orders:read",
 		"email":     fmt.Sprintf("user-%06d@example.com", n),
 		"name":      "Erika Mustermann",
 		"groups":    []string{"staff", "sales", "emea"},
+	})
+}
+
+// jwt signs claims.
+func (p *provider) jwt(alg, tokenType string, claims map[string]any) (string, error) {
+	header := map[string]string{"alg": alg, "typ": tokenType, "kid": "rsa"}
+	if alg == "ES256" {
+		header["kid"] = "ec"
 	}
 	headerJSON, err := json.Marshal(header)
 	if err != nil {

@@ -11,28 +11,40 @@ import (
 	"time"
 )
 
-// manySites runs a gateway with many sites that share one provider, and the same sites without the handler.
+// manySites runs a gateway with many sites that share one provider, and the same sites without the handler: once with sites that take
+// tokens alone, once with sites that log users in as well.
 func (r *run) manySites(ctx context.Context, report *strings.Builder) error {
-	if !r.cases.MatchString("sites") {
-		return nil
+	for _, kind := range []struct{ name, directive string }{
+		{"sites-bearer", r.bearerDirective("")},
+		{"sites-login", r.sessionDirective(loginClient, "\t\taudience "+audience+"\n")},
+	} {
+		if !r.cases.MatchString(kind.name) {
+			continue
+		}
+		if err := r.compareSites(ctx, report, kind.name, kind.directive); err != nil {
+			return fmt.Errorf("case %s: %w", kind.name, err)
+		}
 	}
-	token, err := r.provider.token("ES256", 0)
+	return nil
+}
+
+func (r *run) compareSites(ctx context.Context, report *strings.Builder, name, directive string) error {
+	token, err := r.tokens("ES256", 1)
 	if err != nil {
 		return err
 	}
 	discoveries, keyFetches := r.provider.discoveries.Load(), r.provider.keyFetches.Load()
-	plain, err := r.footprintOfSites(ctx, "sites-plain", "", token)
+	plain, err := r.footprintOfSites(ctx, name+"-plain", "", token)
 	if err != nil {
-		return fmt.Errorf("case sites, plain: %w", err)
+		return fmt.Errorf("plain: %w", err)
 	}
-	directive := fmt.Sprintf("\topenid_connect %s {\n\t\tbearer_only\n\t\taudience %s\n\t}\n", r.provider.issuer, audience)
-	ours, err := r.footprintOfSites(ctx, "sites", directive, token)
+	ours, err := r.footprintOfSites(ctx, name, directive, token)
 	if err != nil {
-		return fmt.Errorf("case sites: %w", err)
+		return err
 	}
 	discoveries, keyFetches = r.provider.discoveries.Load()-discoveries, r.provider.keyFetches.Load()-keyFetches
 
-	fmt.Fprintf(report, "\n### %d sites on one provider, a token sent to each, then a reload\n\n", r.sites)
+	fmt.Fprintf(report, "\n### %s: %d of them on one provider, a token sent to each, then a reload\n\n", name, r.sites)
 	report.WriteString("| | plain Caddy | with openid_connect | difference | budget |\n|---|--:|--:|--:|--:|\n")
 	fmt.Fprintf(report, "| start, to the first accepted connection | %s | %s | %s | under 1s |\n",
 		millis(plain.start), millis(ours.start), millis(ours.start-plain.start))
@@ -45,7 +57,7 @@ func (r *run) manySites(ctx context.Context, report *strings.Builder) error {
 	fmt.Fprintf(report, "| discovery documents fetched | | %d | | 1 |\n", discoveries)
 	fmt.Fprintf(report, "| key sets fetched | | %d | | 1 |\n", keyFetches)
 	if discoveries != 1 || keyFetches != 1 {
-		return fmt.Errorf("case sites: %d discoveries and %d key fetches for %d sites; one of each was due",
+		return fmt.Errorf("%d discoveries and %d key fetches for %d sites; one of each was due",
 			discoveries, keyFetches, r.sites)
 	}
 	return nil
@@ -59,7 +71,7 @@ type siteFootprint struct {
 
 func siteName(n int) string { return fmt.Sprintf("site-%04d.example.com", n) }
 
-func (r *run) footprintOfSites(ctx context.Context, name, directive, token string) (siteFootprint, error) {
+func (r *run) footprintOfSites(ctx context.Context, name, directive string, token credentials) (siteFootprint, error) {
 	var config strings.Builder
 	config.WriteString("{\n\tadmin $ADMIN\n\tpersist_config off\n\tauto_https off\n}\n")
 	for n := range r.sites {
@@ -89,7 +101,7 @@ func (r *run) footprintOfSites(ctx context.Context, name, directive, token strin
 }
 
 // visitSites sends a request to each site: with the token it is let in, and without one it is not if it is guarded.
-func (r *run) visitSites(ctx context.Context, g *gateway, isGuarded bool, token string) error {
+func (r *run) visitSites(ctx context.Context, g *gateway, isGuarded bool, token credentials) error {
 	client := &http.Client{Timeout: 10 * time.Second}
 	defer client.CloseIdleConnections()
 	for n := range r.sites {
@@ -105,7 +117,7 @@ func (r *run) visitSites(ctx context.Context, g *gateway, isGuarded bool, token 
 		if isGuarded && status != http.StatusUnauthorized {
 			return fmt.Errorf("%s without a token answered %d: %s", request.Host, status, body)
 		}
-		request.Header.Set("Authorization", "Bearer "+token)
+		request.Header.Set(token.header, token.values[0])
 		if status, body, err = answer(client, request); err != nil {
 			return err
 		}
