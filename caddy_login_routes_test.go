@@ -16,12 +16,14 @@ import (
 func TestSection2DirectivesOfOneBlockShareTheSession(t *testing.T) {
 	p := optest.New(t)
 	c := startCaddy(t, webapp(p, "/admin/*", "scope openid email\nrequired_claim groups admins\nclaim_header X-Admin sub")+
-		webapp(p, "/public/*", "scope openid email\nunauth_action pass")+webapp(p, "", "scope openid email\nset_userinfo_header off\nclaim_header X-Email email")+toUpstream)
+		webapp(p, "/public/*", "scope openid email\nunauth_action pass")+webapp(p, "",
+		"scope openid email\nset_userinfo_header off\nclaim_header X-Email email")+toUpstream)
 	v := newCaddyVisitor(t, c, p)
 	p.SetUser(optest.Claims{"email": "alice@example.com", "groups": "users"})
 	p.SetThinIDTokens(true) // so that each needs what the others ask for
 	v.signIn("/x")
-	if header := c.last(t).Header; header.Get("X-Email") != "alice@example.com" || header.Get("X-Userinfo") != "" || header.Get("X-Admin") != "" {
+	if header := c.last(t).Header; header.Get("X-Email") != "alice@example.com" || header.Get("X-Userinfo") != "" ||
+		header.Get("X-Admin") != "" {
 		t.Errorf("the upstream got %v", header)
 	}
 	before := hitsOf(p)
@@ -72,12 +74,14 @@ func TestSection2NestedHandlersShareTheSession(t *testing.T) {
 	v := newCaddyVisitor(t, c, p)
 	v.signIn("/admin/x")
 	header := c.last(t).Header
-	if header.Get("X-Inner") != "alice@example.com" || header.Get("X-Who") != "alice session "+p.Issuer() || header.Get("X-Outer") != "" || header.Get("X-Userinfo") != "" ||
+	if header.Get("X-Inner") != "alice@example.com" || header.Get("X-Who") != "alice session "+p.Issuer() ||
+		header.Get("X-Outer") != "" || header.Get("X-Userinfo") != "" ||
 		header.Get("Cookie") != "" {
 		t.Errorf("the upstream got %v", header)
 	}
 	wantHits(t, p, hits{}, hits{authorize: 1, token: 1})
-	if r := v.open("/x", "X-Inner: theirs"); r.Status != http.StatusOK || c.last(t).Header.Get("X-Outer") != "alice" || c.last(t).Header.Get("Cookie") != "" {
+	if r := v.open("/x", "X-Inner: theirs"); r.Status != http.StatusOK || c.last(t).Header.Get("X-Outer") != "alice" ||
+		c.last(t).Header.Get("Cookie") != "" {
 		t.Errorf("/x: %d, %v", r.Status, c.last(t).Header)
 	}
 	takeLogs()
@@ -101,12 +105,14 @@ func TestSection2NestedHandlersShareTheSession(t *testing.T) {
 // A login that the inner handler starts comes through the outer one, which lets nobody else set its cookies.
 func TestSection2NestedHandlerLogsInBehindOneThatPasses(t *testing.T) {
 	p := optest.New(t)
-	c := startCaddy(t, webapp(p, "", "unauth_action pass")+"handle /admin/* {\n"+webapp(p, "", "")+toUpstream+"}\nhandle {\n"+toUpstream+"}")
+	c := startCaddy(t, webapp(p, "", "unauth_action pass")+"handle /admin/* {\n"+webapp(p, "",
+		"")+toUpstream+"}\nhandle {\n"+toUpstream+"}")
 	v := newCaddyVisitor(t, c, p)
 	request := v.begin("/admin/x")
 	v.wantRedirect(v.arrive(request, v.answerTo(request)), "/admin/x")
 	for _, path := range []string{"/admin/x", "/x"} {
-		if r := v.open(path); r.Status != http.StatusOK || userinfo(t, c.last(t).Header)["sub"] != "alice" || r.Header.Get("Cache-Control") != "private" {
+		if r := v.open(path); r.Status != http.StatusOK || userinfo(t, c.last(t).Header)["sub"] != "alice" ||
+			r.Header.Get("Cache-Control") != "private" {
 			t.Errorf("%s: %d, %v", path, r.Status, r.Header)
 		}
 	}
@@ -161,16 +167,26 @@ func TestSection3AdapterRefusesWhatCannotLiveTogether(t *testing.T) {
 		name, sites string
 		wants       []string // in the error; none: it adapts
 	}{
-		{"two providers behind one prefix", "a.example {\n" + directive("/a/*", "id.example.com", "") + directive("/b/*", "other.example.com", "") + "}", []string{"Caddyfile:2", "path_prefix"}},
-		{"two clients behind one prefix", "a.example {\n" + directive("/a/*", "id.example.com", "") + strings.Replace(directive("", "id.example.com", ""), "app", "other", 1) + "}", []string{"path_prefix"}},
-		{"two providers with one callback", "a.example {\n" + directive("/a/*", "id.example.com", "redirect_uri /cb") + directive("", "other.example.com", "path_prefix /b\nredirect_uri /cb") + "}", []string{"path_prefix"}},
-		{"other login settings", "a.example {\n" + directive("/a/*", "id.example.com", "scope openid") + directive("", "id.example.com", "scope openid email") + "}", []string{"scope", "Caddyfile:2"}},
-		{"other session settings", "a.example {\n" + directive("/a/*", "id.example.com", "session {\ncookie_name a\n}") + directive("", "id.example.com", "") + "}", []string{"session"}},
-		{"nested", "a.example {\n" + directive("", "id.example.com", "") + "handle /b/* {\n" + directive("", "other.example.com", "") + "}\n}", []string{"path_prefix"}},
-		{"different prefixes", "a.example {\n" + directive("/a/*", "id.example.com", "") + directive("", "other.example.com", "path_prefix /b") + "}", nil},
-		{"the same in all that counts", "a.example {\n" + directive("/a/*", "id.example.com", "required_claim groups a") + directive("", "id.example.com", "unauth_action pass") + "}", nil},
-		{"different sites", "a.example {\n" + directive("", "id.example.com", "") + "}\nb.example {\n" + directive("", "other.example.com", "") + "}", nil},
-		{"a bearer_only one beside it", "a.example {\n" + directive("/api/*", "other.example.com", "bearer_only") + directive("", "id.example.com", "") + "}", nil},
+		{"two providers behind one prefix", "a.example {\n" + directive("/a/*", "id.example.com", "") + directive("/b/*",
+			"other.example.com", "") + "}", []string{"Caddyfile:2", "path_prefix"}},
+		{"two clients behind one prefix", "a.example {\n" + directive("/a/*", "id.example.com", "") + strings.Replace(directive("",
+			"id.example.com", ""), "app", "other", 1) + "}", []string{"path_prefix"}},
+		{"two providers with one callback", "a.example {\n" + directive("/a/*", "id.example.com", "redirect_uri /cb") + directive("",
+			"other.example.com", "path_prefix /b\nredirect_uri /cb") + "}", []string{"path_prefix"}},
+		{"other login settings", "a.example {\n" + directive("/a/*", "id.example.com", "scope openid") + directive("", "id.example.com",
+			"scope openid email") + "}", []string{"scope", "Caddyfile:2"}},
+		{"other session settings", "a.example {\n" + directive("/a/*", "id.example.com", "session {\ncookie_name a\n}") + directive("",
+			"id.example.com", "") + "}", []string{"session"}},
+		{"nested", "a.example {\n" + directive("", "id.example.com", "") + "handle /b/* {\n" + directive("", "other.example.com", "") +
+			"}\n}", []string{"path_prefix"}},
+		{"different prefixes", "a.example {\n" + directive("/a/*", "id.example.com", "") + directive("", "other.example.com",
+			"path_prefix /b") + "}", nil},
+		{"the same in all that counts", "a.example {\n" + directive("/a/*", "id.example.com", "required_claim groups a") + directive("",
+			"id.example.com", "unauth_action pass") + "}", nil},
+		{"different sites", "a.example {\n" + directive("", "id.example.com", "") + "}\nb.example {\n" + directive("", "other.example.com",
+			"") + "}", nil},
+		{"a bearer_only one beside it", "a.example {\n" + directive("/api/*", "other.example.com", "bearer_only") + directive("",
+			"id.example.com", "") + "}", nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			_, err := adaptCaddyfile(test.sites)
@@ -190,8 +206,10 @@ func TestSection3AdapterRefusesWhatCannotLiveTogether(t *testing.T) {
 func TestSection11RedirectURIsAreLoggedAtStart(t *testing.T) {
 	p := optest.New(t)
 	takeLogs()
-	startCaddy(t, "http://a.example.test:$PORT, http://b.example.test:$PORT {\nbind 127.0.0.1\n"+webapp(p, "/x/*", "")+"handle_path /inner/* {\n"+
-		webapp(p, "", "path_prefix /inner/sso")+"}\n}\nhttp://c.example.test:$PORT {\nbind 127.0.0.1\n"+webapp(p, "", "redirect_uri https://sso.example.test/done")+"}\n"+
+	startCaddy(t, "http://a.example.test:$PORT, http://b.example.test:$PORT {\nbind 127.0.0.1\n"+webapp(p, "/x/*",
+		"")+"handle_path /inner/* {\n"+
+		webapp(p, "", "path_prefix /inner/sso")+"}\n}\nhttp://c.example.test:$PORT {\nbind 127.0.0.1\n"+webapp(p, "",
+		"redirect_uri https://sso.example.test/done")+"}\n"+
 		"http://d.example.test:$PORT {\nbind 127.0.0.1\n"+handler(p, "")+"}")
 	var got []string
 	waitUntil(t, func() bool {
@@ -245,11 +263,13 @@ func TestS032LoginsExpandNothing(t *testing.T) {
 	if header := c.last(t).Header; header.Get("X-Name") != hostile || userinfo(t, header)["sub"] != hostile {
 		t.Errorf("the upstream got %v", header)
 	}
-	if denied := note(v.open("/denied/x")); denied.Status != http.StatusForbidden || !strings.Contains(denied.Body, "{env.OPENID_CONNECT_TEST_SECRET}") {
+	if denied := note(v.open("/denied/x")); denied.Status != http.StatusForbidden || !strings.Contains(denied.Body,
+		"{env.OPENID_CONNECT_TEST_SECRET}") {
 		t.Errorf("got %d: %s", denied.Status, shown(denied))
 	}
 	for _, target := range []string{
-		"/oauth2/login?prompt=login&return_to=" + url.QueryEscape("/"+escaped), "/oauth2/login?login_hint=" + escaped + "&iss=" + url.QueryEscape(p.Issuer()),
+		"/oauth2/login?prompt=login&return_to=" + url.QueryEscape("/"+escaped), "/oauth2/login?login_hint=" + escaped + "&iss=" +
+			url.QueryEscape(p.Issuer()),
 		"/oauth2/login?iss=" + escaped, "/oauth2/callback?error=" + escaped + "&error_description=" + escaped + "&state=" + escaped,
 		"/oauth2/callback?iss=" + escaped, "/oauth2/callback?code=" + escaped + "&state=" + escaped, "/oauth2/logged-out?x=" + escaped,
 	} {

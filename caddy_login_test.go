@@ -52,7 +52,10 @@ func TestSection3EndpointsAreReachableBesideTheMatcher(t *testing.T) {
 		}
 	}
 	// what is not exactly an endpoint is none, and here that is the upstream's
-	for _, path := range []string{"/oauth2/session/", "/oauth2/%73ession", "/oauth2/x", "/oauth2x/session", "/OAUTH2/session", "/x/oauth2/session", "//oauth2/session"} {
+	for _, path := range []string{
+		"/oauth2/session/", "/oauth2/%73ession", "/oauth2/x", "/oauth2x/session", "/OAUTH2/session",
+		"/x/oauth2/session", "//oauth2/session",
+	} {
 		if r := v.open(path); r.Status != http.StatusOK || c.advance() != 1 {
 			t.Errorf("%s: %d", path, r.Status)
 		}
@@ -62,7 +65,8 @@ func TestSection3EndpointsAreReachableBesideTheMatcher(t *testing.T) {
 // In handle_path the path that the handler sees is not the one that browsers know: endpoints and return URLs go by the latter.
 func TestSection3EndpointsInHandlePath(t *testing.T) {
 	p := optest.New(t)
-	c := startCaddy(t, "handle_path /app/* {\n"+webapp(p, "", "path_prefix /app/oauth2")+toUpstream+"}\nhandle {\nrespond elsewhere 404\n}")
+	c := startCaddy(t, "handle_path /app/* {\n"+webapp(p, "",
+		"path_prefix /app/oauth2")+toUpstream+"}\nhandle {\nrespond elsewhere 404\n}")
 	v := newCaddyVisitor(t, c, p)
 	landed := v.Navigate(v.url("/app/deep/x?y=%2F"))
 	if landed.Status != http.StatusOK || landed.URL != v.url("/app/deep/x?y=%2F") || c.advance() != 1 {
@@ -105,8 +109,10 @@ func TestS033PublicOrigin(t *testing.T) {
 	p := optest.New(t)
 	told := []string{"X-Forwarded-Proto: https", "X-Forwarded-Host: app.example.com"}
 	lies := []string{
-		"X-Forwarded-Host: evil.test", "X-Forwarded-Proto: https", "X-Forwarded-Port: 1", "X-Forwarded-Prefix: //evil", "Forwarded: host=evil.test;proto=https",
-		"X_Forwarded_Host: evil.test", "X-Original-Host: evil.test", "X-Host: evil.test", "X-Forwarded-Server: evil.test", "X-Url-Scheme: https", "Front-End-Https: on",
+		"X-Forwarded-Host: evil.test", "X-Forwarded-Proto: https", "X-Forwarded-Port: 1", "X-Forwarded-Prefix: //evil",
+		"Forwarded: host=evil.test;proto=https",
+		"X_Forwarded_Host: evil.test", "X-Original-Host: evil.test", "X-Host: evil.test", "X-Forwarded-Server: evil.test",
+		"X-Url-Scheme: https", "Front-End-Https: on",
 	}
 	t.Run("from anybody", func(t *testing.T) {
 		c := startCaddy(t, webapp(p, "", "")+toUpstream)
@@ -154,7 +160,10 @@ func TestS033PublicOrigin(t *testing.T) {
 			t.Errorf("with the session: %d", r.Status)
 		}
 		c.advance()
-		for _, host := range []string{"evil.test/path", "evil.test?x", "user@evil.test", "a b", `evil.test\x`, "evil.test#x", "%65vil.test"} {
+		for _, host := range []string{
+			"evil.test/path", "evil.test?x", "user@evil.test", "a b", `evil.test\x`, "evil.test#x",
+			"%65vil.test",
+		} {
 			v.wantPage(v.open("/x", "X-Forwarded-Proto: https", "X-Forwarded-Host: "+host), 400, "invalid_host")
 		}
 	})
@@ -233,14 +242,16 @@ func TestS030UpstreamCannotSetOurCookies(t *testing.T) {
 	name := v.kept(isSessionName)[0].Name
 	c.answer(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header()["Set-Cookie"] = []string{
-			"theirs=1; Path=/", name + "=evil; Path=/", name + ".0=evil", name + "-loop=evil", name + "-t-abcdefghij=evil", "__Host-" + name + "=evil; Secure; Path=/",
+			"theirs=1; Path=/", name + "=evil; Path=/", name + ".0=evil", name + "-loop=evil", name + "-t-abcdefghij=evil", "__Host-" + name +
+				"=evil; Secure; Path=/",
 			" " + name + " =evil", name + "x=theirs too",
 		}
 		w.Header().Set("Cache-Control", "public")
 	})
 	for _, path := range []string{"/", "/public"} {
 		r := v.open(path)
-		if got := r.Header.Values("Set-Cookie"); !slices.Equal(got, []string{"theirs=1; Path=/", name + "x=theirs too"}) || r.Header.Get("Cache-Control") != "public" {
+		if got := r.Header.Values("Set-Cookie"); !slices.Equal(got, []string{"theirs=1; Path=/", name + "x=theirs too"}) ||
+			r.Header.Get("Cache-Control") != "public" {
 			t.Errorf("%s: got %d, Set-Cookie %q, %v", path, r.Status, got, r.Header)
 		}
 	}
@@ -251,7 +262,8 @@ func TestS030UpstreamCannotSetOurCookies(t *testing.T) {
 // Many users at once, by session and by token, on connections that they share, and each is himself.
 func TestS018SessionsNeverMix(t *testing.T) {
 	p := optest.New(t)
-	c := startCaddy(t, webapp(p, "", "audience api\nclaim_header X-Email email\nscope openid email")+toUpstream, "servers {\n"+speakH2C+"\n}")
+	c := startCaddy(t, webapp(p, "", "audience api\nclaim_header X-Email email\nscope openid email")+toUpstream,
+		"servers {\n"+speakH2C+"\n}")
 	const users, clients, requests = 6, 12, 60
 	var credentials [users]string
 	for i := range credentials {

@@ -35,7 +35,10 @@ func TestS152TokenAnswers(t *testing.T) {
 	s := newLoginSite(t, p, "userinfo on\ntimeout 2s")
 	once, both := hits{token: 1}, hits{token: 1, userinfo: 1}
 	jsonError := func(status int, text string) func(p *optest.Provider) {
-		return failing(optest.Token, optest.Fault{Status: status, Body: []byte(text), Header: http.Header{"Content-Type": {"application/json"}}})
+		return failing(optest.Token, optest.Fault{
+			Status: status, Body: []byte(text),
+			Header: http.Header{"Content-Type": {"application/json"}},
+		})
 	}
 	for _, test := range []redemption{
 		{"good", func(*optest.Provider) {}, 0, "", both},
@@ -65,9 +68,18 @@ func TestS152TokenAnswers(t *testing.T) {
 		{"200 with an error", jsonError(200, `{"error":"invalid_grant"}`), 400, "code_exchange_failed", once},
 		{"204", failing(optest.Token, optest.Fault{Status: 204}), 502, "code_exchange_failed", once},
 		{"302", failing(optest.Token, optest.Fault{Redirect: elsewhere.Endpoint(optest.Token)}), 502, "code_exchange_failed", once},
-		{"307", failing(optest.Token, optest.Fault{Status: 307, Redirect: elsewhere.Endpoint(optest.Token)}), 502, "code_exchange_failed", once},
-		{"308", failing(optest.Token, optest.Fault{Status: 308, Redirect: elsewhere.Endpoint(optest.Token)}), 502, "code_exchange_failed", once},
-		{"HTML", failing(optest.Token, optest.Fault{Body: []byte("<html>"), Header: http.Header{"Content-Type": {"text/html"}}}), 502, "code_exchange_failed", once},
+		{
+			"307", failing(optest.Token, optest.Fault{Status: 307, Redirect: elsewhere.Endpoint(optest.Token)}), 502, "code_exchange_failed",
+			once,
+		},
+		{
+			"308", failing(optest.Token, optest.Fault{Status: 308, Redirect: elsewhere.Endpoint(optest.Token)}), 502, "code_exchange_failed",
+			once,
+		},
+		{
+			"HTML", failing(optest.Token, optest.Fault{Body: []byte("<html>"), Header: http.Header{"Content-Type": {"text/html"}}}), 502,
+			"code_exchange_failed", once,
+		},
 		{"a list", jsonError(200, `[]`), 502, "code_exchange_failed", once},
 		{"null", jsonError(200, `null`), 502, "code_exchange_failed", once},
 		{"members twice", jsonError(200, `{"access_token":"a","access_token":"b"}`), 502, "code_exchange_failed", once},
@@ -147,11 +159,26 @@ func TestS158Userinfo(t *testing.T) {
 		{"5 MB", answer(`{"sub":"alice","x":"`+strings.Repeat("x", 5<<20)+`"}`, "application/json"), 502, "userinfo_failed", both},
 		{"401", failing(optest.Userinfo, optest.Fault{Status: 401}), 502, "userinfo_failed", both},
 		{"403", failing(optest.Userinfo, optest.Fault{Status: 403}), 502, "userinfo_failed", both},
-		{"307", failing(optest.Userinfo, optest.Fault{Status: 307, Redirect: elsewhere.Endpoint(optest.Userinfo)}), 502, "userinfo_failed", both},
-		{"userinfo-signed", signed(func(claims optest.Claims) string { return optest.Sign(p.Key("rs-1"), nil, with(claims, "", nil)) }), 0, "", both},
-		{"signed, without iss and aud", signed(func(claims optest.Claims) string { return optest.Sign(p.Key("rs-1"), nil, claims) }), 0, "", both},
-		{"unsigned", signed(func(claims optest.Claims) string { return optest.Unsigned(nil, with(claims, "", nil)) }), 400, "userinfo_failed", both},
-		{"forged", signed(func(claims optest.Claims) string { return optest.Sign(foreign, nil, with(claims, "", nil)) }), 400, "userinfo_failed", both},
+		{
+			"307", failing(optest.Userinfo, optest.Fault{Status: 307, Redirect: elsewhere.Endpoint(optest.Userinfo)}), 502, "userinfo_failed",
+			both,
+		},
+		{
+			"userinfo-signed", signed(func(claims optest.Claims) string { return optest.Sign(p.Key("rs-1"), nil, with(claims, "", nil)) }), 0,
+			"", both,
+		},
+		{
+			"signed, without iss and aud", signed(func(claims optest.Claims) string { return optest.Sign(p.Key("rs-1"), nil, claims) }), 0, "",
+			both,
+		},
+		{
+			"unsigned", signed(func(claims optest.Claims) string { return optest.Unsigned(nil, with(claims, "", nil)) }), 400,
+			"userinfo_failed", both,
+		},
+		{
+			"forged", signed(func(claims optest.Claims) string { return optest.Sign(foreign, nil, with(claims, "", nil)) }), 400,
+			"userinfo_failed", both,
+		},
 		{"signed with another algorithm", signed(func(claims optest.Claims) string {
 			return optest.HMAC("HS256", []byte("secret"), nil, with(claims, "", nil))
 		}), 400, "userinfo_failed", both},
@@ -210,7 +237,8 @@ func TestS160UserinfoNeverOverrides(t *testing.T) {
 	p.SetIDTokenClaims(func(claims optest.Claims) { delete(claims, "department") })
 	p.SetUserinfo(func(claims optest.Claims) {
 		maps.Copy(claims, optest.Claims{
-			"iss": "https://evil.example", "aud": "other", "exp": 1, "nonce": "x", "azp": "other", "acr": "high", "auth_time": 1, "sid": "x", "scope": "admin",
+			"iss": "https://evil.example", "aud": "other", "exp": 1, "nonce": "x", "azp": "other", "acr": "high", "auth_time": 1, "sid": "x",
+			"scope":  "admin",
 			"groups": []string{"admins"}, "email": "mallory@example.com", "cnf": map[string]any{"jkt": "x"}, "tid": "x", "amr": []string{"mfa"},
 			"_claim_sources": map[string]any{"x": map[string]any{"endpoint": p.URL() + "/internal"}}, "picture": p.URL() + "/picture",
 		})

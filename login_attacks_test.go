@@ -147,7 +147,8 @@ func TestS140NothingOpensElsewhere(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			elsewhere := newLoginSite(t, test.p, test.settings+"session {\ncookie_name app\n}")
 			v := v.clone()
-			v.t, v.origin, v.upstream, v.provider = t, elsewhere.server.URL, elsewhere.recorder, test.p // another port is the same host to a browser
+			v.t, v.origin, v.upstream, v.provider = t, elsewhere.server.URL, elsewhere.recorder,
+				test.p // another port is the same host to a browser
 			v.wantSession(test.opens)
 			if test.opens {
 				return
@@ -230,7 +231,8 @@ func TestSection7FormPost(t *testing.T) {
 	request := v.begin("/x?y=z")
 	answer := v.answerTo(request)
 	post := func(body, contentType string) *optest.Response {
-		return v.Do(http.MethodPost, request.Get("redirect_uri")+"?"+answer.Encode(), body, append([]string{"Content-Type: " + contentType}, linked...)...)
+		return v.Do(http.MethodPost, request.Get("redirect_uri")+"?"+answer.Encode(), body, append([]string{"Content-Type: " + contentType},
+			linked...)...)
 	}
 	const form = "application/x-www-form-urlencoded"
 	before := hitsOf(p)
@@ -243,7 +245,8 @@ func TestSection7FormPost(t *testing.T) {
 	v.wantPage(post(answer.Encode()+"&code=x", form), 400, "duplicate_parameter")
 	v.wantPage(post(answer.Encode()+"&x="+strings.Repeat("x", 1<<20), form), 413, "provider_error")
 	for method, status := range map[string]int{http.MethodHead: 401, http.MethodPut: 405} {
-		if r := v.Do(method, request.Get("redirect_uri"), answer.Encode(), append([]string{"Content-Type: " + form}, linked...)...); r.Status != status {
+		if r := v.Do(method, request.Get("redirect_uri"), answer.Encode(), append([]string{"Content-Type: " + form},
+			linked...)...); r.Status != status {
 			t.Errorf("%s got %d", method, r.Status)
 		}
 	}

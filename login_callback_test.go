@@ -21,7 +21,8 @@ func TestSection7TransactionFoundAndStateEqual(t *testing.T) {
 	r := v.open("/x?y=z")
 	request := v.wantLogin(r)
 	cookie := r.Steps[0].SetCookies[0]
-	if !regexp.MustCompile(`^__Host-oidc-[0-9a-f]{6}-t-[a-z2-7]{10}$`).MatchString(cookie.Name) || cookie.Path != "/" || cookie.MaxAge != 900 ||
+	if !regexp.MustCompile(`^__Host-oidc-[0-9a-f]{6}-t-[a-z2-7]{10}$`).MatchString(cookie.Name) || cookie.Path != "/" ||
+		cookie.MaxAge != 900 ||
 		!cookie.Secure || !cookie.HttpOnly || cookie.SameSite != http.SameSiteLaxMode {
 		t.Errorf("the transaction is %s", cookie)
 	}
@@ -38,7 +39,8 @@ func TestSection7TransactionFoundAndStateEqual(t *testing.T) {
 	v.wantRedirect(r, "/x?y=z")
 	wantHits(t, p, before, hits{token: 1, userinfo: 1})
 	form := p.TokenRequests()[0]
-	if form.Get("redirect_uri") != request.Get("redirect_uri") || challengeOf(form.Get("code_verifier")) != request.Get("code_challenge") {
+	if form.Get("redirect_uri") != request.Get("redirect_uri") ||
+		challengeOf(form.Get("code_verifier")) != request.Get("code_challenge") {
 		t.Errorf("token request %v for %v", form, request)
 	}
 	if len(v.kept(isTransactionName)) != 0 || len(v.kept(isSessionName)) != 1 {
@@ -251,7 +253,8 @@ func TestSection7TransactionIsGoneAndTheLoginStartsAgainAtMostTwice(t *testing.T
 	t.Run("the secret has been replaced", func(t *testing.T) {
 		v := newVisitor(t, s, p)
 		request := v.begin("/x")
-		replaced := newSite(t, "issuer "+p.Issuer()+"\nclient_id client\nclient_secret secret\nsession {\nsecret \"the session secret of another day\"\n}")
+		replaced := newSite(t,
+			"issuer "+p.Issuer()+"\nclient_id client\nclient_secret secret\nsession {\nsecret \"the session secret of another day\"\n}")
 		v.origin, v.upstream = replaced.server.URL, replaced.recorder
 		before := hitsOf(p)
 		again := v.wantLogin(v.open("/oauth2/callback?" + v.answerTo(request).Encode()))
@@ -290,7 +293,8 @@ func TestSection7StateThatDoesNotOpenBesideALiveTransactionWasTamperedWith(t *te
 		t.Fatal(err)
 	}
 	for name, tampered := range map[string]string{
-		"missing": "", "random": randomText(), "truncated": state[:len(state)-1], "longer": state + "A", "changed": flipped(state, len(state)/2), "padded": state + "=",
+		"missing": "", "random": randomText(), "truncated": state[:len(state)-1], "longer": state + "A", "changed": flipped(state,
+			len(state)/2), "padded": state + "=",
 		"with a space": state[:9] + " " + state[9:], "another provider's": foreign.Query().Get("state"), "huge": strings.Repeat("A", 4000),
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -191,7 +191,8 @@ func (v *visitor) wantRedirect(r *optest.Response, path string) {
 func (v *visitor) wantPage(r *optest.Response, status int, reason string) {
 	v.t.Helper()
 	if r.Status != status || r.Header.Get("Content-Type") != "text/html; charset=utf-8" {
-		v.t.Fatalf("got %d and %q %q, want a page with %d (%s): %s", r.Status, r.Header.Get("Content-Type"), r.Location(), status, reason, shown(r))
+		v.t.Fatalf("got %d and %q %q, want a page with %d (%s): %s", r.Status, r.Header.Get("Content-Type"), r.Location(), status, reason,
+			shown(r))
 	}
 	if !strings.Contains(r.Body, "<dd>"+reason+"</dd>") {
 		v.t.Errorf("the page does not tell the reason %s: %s", reason, shown(r))
@@ -203,7 +204,8 @@ func (v *visitor) wantPage(r *optest.Response, status int, reason string) {
 			v.t.Errorf("%s %q, want %q", name, got, want)
 		}
 	}
-	if policy := r.Header.Get("Content-Security-Policy"); !strings.Contains(policy, "default-src 'none'") || strings.Contains(policy, "script") {
+	if policy := r.Header.Get("Content-Security-Policy"); !strings.Contains(policy, "default-src 'none'") || strings.Contains(policy,
+		"script") {
 		v.t.Errorf("Content-Security-Policy %q", policy)
 	}
 	v.wantNothingGiven(r)

@@ -72,7 +72,8 @@ func (test redemption) run(t *testing.T, s *site, p *optest.Provider) {
 		t.Error("the transaction is still there")
 	}
 	lines := s.logs.FilterMessage("request refused").TakeAll()
-	if len(lines) != 1 || lines[0].ContextMap()["reason"] != test.reason || lines[0].ContextMap()["hint"] == "" || lines[0].Level < zapcore.InfoLevel {
+	if len(lines) != 1 || lines[0].ContextMap()["reason"] != test.reason || lines[0].ContextMap()["hint"] == "" ||
+		lines[0].Level < zapcore.InfoLevel {
 		t.Errorf("log lines %v", lines)
 	}
 	v.wantSession(false)
@@ -97,13 +98,22 @@ func TestS146IDTokens(t *testing.T) {
 	for _, test := range []redemption{
 		{"good", func(*optest.Provider) {}, 0, "", both},
 		// S-146, and the suite's tests of signatures
-		{"invalid-sig-rs256", signed(func(claims optest.Claims) string { return optest.Sign(foreign, nil, claims) }), 400, "bad_signature", once},
+		{
+			"invalid-sig-rs256", signed(func(claims optest.Claims) string { return optest.Sign(foreign, nil, claims) }), 400, "bad_signature",
+			once,
+		},
 		{"signature cut off", signed(func(claims optest.Claims) string {
 			token := optest.Sign(p.Key("rs-1"), nil, claims)
 			return token[:strings.LastIndexByte(token, '.')+1]
 		}), 400, "malformed_token", once},
-		{"idtoken-sig-none", signed(func(claims optest.Claims) string { return optest.Unsigned(nil, claims) }), 400, "malformed_token", once},
-		{"none with a signature", signed(func(claims optest.Claims) string { return optest.Unsigned(nil, claims) + "AAAA" }), 400, "unsupported_algorithm", once},
+		{
+			"idtoken-sig-none", signed(func(claims optest.Claims) string { return optest.Unsigned(nil, claims) }), 400, "malformed_token",
+			once,
+		},
+		{
+			"none with a signature", signed(func(claims optest.Claims) string { return optest.Unsigned(nil, claims) + "AAAA" }), 400,
+			"unsupported_algorithm", once,
+		},
 		{"HS256 by the client secret", signed(func(claims optest.Claims) string {
 			return optest.HMAC("HS256", []byte("secret"), optest.Claims{"kid": "rs-1"}, claims)
 		}), 400, "unsupported_algorithm", once},
@@ -113,18 +123,39 @@ func TestS146IDTokens(t *testing.T) {
 		{"RS256 by the client secret", signed(func(claims optest.Claims) string {
 			return optest.HMAC("HS256", []byte("secret"), optest.Claims{"alg": "RS256", "kid": "rs-1"}, claims)
 		}), 400, "bad_signature", once},
-		{"invalid-alternate-alg, with a good signature", signed(func(claims optest.Claims) string { return optest.Sign(es, nil, claims) }), 400, "unsupported_algorithm", once},
-		{"unknown kid", signed(func(claims optest.Claims) string { return optest.Sign(foreign.With("RS256", "unknown"), nil, claims) }), 400, "unknown_key", once},
+		{
+			"invalid-alternate-alg, with a good signature", signed(func(claims optest.Claims) string { return optest.Sign(es, nil, claims) }),
+			400, "unsupported_algorithm", once,
+		},
+		{
+			"unknown kid", signed(func(claims optest.Claims) string { return optest.Sign(foreign.With("RS256", "unknown"), nil, claims) }), 400,
+			"unknown_key", once,
+		},
 		{"not a JWT", signed(func(optest.Claims) string { return "nonsense" }), 400, "malformed_token", once},
-		{"five segments", signed(func(claims optest.Claims) string { return optest.Sign(p.Key("rs-1"), nil, claims) + ".AAAA.AAAA" }), 400, "malformed_token", once},
+		{
+			"five segments", signed(func(claims optest.Claims) string { return optest.Sign(p.Key("rs-1"), nil, claims) + ".AAAA.AAAA" }), 400,
+			"malformed_token", once,
+		},
 		{"a claim twice", signed(func(claims optest.Claims) string {
 			text := jsonOf(t, claims)
 			return optest.SignRaw(p.Key("rs-1"), `{"alg":"RS256","kid":"rs-1"}`, `{"sub":"mallory",`+text[1:])
 		}), 400, "malformed_token", once},
-		{"an access token's type", func(p *optest.Provider) { p.SetIDTokenHeader(optest.Claims{"typ": "at+jwt"}) }, 400, "wrong_token_type", once},
-		{"a logout token's type", func(p *optest.Provider) { p.SetIDTokenHeader(optest.Claims{"typ": "logout+jwt"}) }, 400, "wrong_token_type", once},
-		{"a logout token's events", claim("events", map[string]any{"http://schemas.openid.net/event/backchannel-logout": map[string]any{}}), 400, "wrong_token_type", once},
-		{"crit", func(p *optest.Provider) { p.SetIDTokenHeader(optest.Claims{"crit": []string{"x"}, "x": 1}) }, 400, "unsupported_critical", once},
+		{
+			"an access token's type", func(p *optest.Provider) { p.SetIDTokenHeader(optest.Claims{"typ": "at+jwt"}) }, 400, "wrong_token_type",
+			once,
+		},
+		{
+			"a logout token's type", func(p *optest.Provider) { p.SetIDTokenHeader(optest.Claims{"typ": "logout+jwt"}) }, 400,
+			"wrong_token_type", once,
+		},
+		{
+			"a logout token's events", claim("events", map[string]any{"http://schemas.openid.net/event/backchannel-logout": map[string]any{}}),
+			400, "wrong_token_type", once,
+		},
+		{
+			"crit", func(p *optest.Provider) { p.SetIDTokenHeader(optest.Claims{"crit": []string{"x"}, "x": 1}) }, 400, "unsupported_critical",
+			once,
+		},
 		{"no typ", func(p *optest.Provider) { p.SetIDTokenHeader(optest.Claims{"typ": nil}) }, 0, "", both},
 		{"no kid, one fitting key", func(p *optest.Provider) { p.SetIDTokenHeader(optest.Claims{"kid": nil}) }, 0, "", both},
 		// the standard claims
@@ -226,20 +257,36 @@ func TestSection6AlgorithmsOfIDTokens(t *testing.T) {
 		{"RS256 where metadata says nothing", "", func(_ *testing.T, p *optest.Provider) {
 			p.SetMetadata(func(m map[string]any) { delete(m, "id_token_signing_alg_values_supported") })
 		}, ""},
-		{"ES256 where metadata offers RS256 too", "", func(_ *testing.T, p *optest.Provider) { p.SetSigningKey(p.Key("es-1")) }, "unsupported_algorithm"},
-		{"ES256 as configured", "id_token_signed_response_alg ES256", func(_ *testing.T, p *optest.Provider) { p.SetSigningKey(p.Key("es-1")) }, ""},
-		{"RS256 where ES256 is configured", "id_token_signed_response_alg ES256", func(*testing.T, *optest.Provider) {}, "unsupported_algorithm"},
+		{
+			"ES256 where metadata offers RS256 too", "", func(_ *testing.T, p *optest.Provider) { p.SetSigningKey(p.Key("es-1")) },
+			"unsupported_algorithm",
+		},
+		{"ES256 as configured", "id_token_signed_response_alg ES256", func(_ *testing.T,
+			p *optest.Provider,
+		) {
+			p.SetSigningKey(p.Key("es-1"))
+		}, ""},
+		{
+			"RS256 where ES256 is configured", "id_token_signed_response_alg ES256", func(*testing.T, *optest.Provider) {},
+			"unsupported_algorithm",
+		},
 		{"EdDSA as configured", "id_token_signed_response_alg EdDSA", signedBy("EdDSA"), ""},
 		{"PS512 as configured", "id_token_signed_response_alg PS512", signedBy("PS512"), ""},
-		{"HS256 as configured", "id_token_signed_response_alg HS256\nclient_secret \"" + long + "\"", func(_ *testing.T, p *optest.Provider) {
+		{"HS256 as configured", "id_token_signed_response_alg HS256\nclient_secret \"" + long + "\"", func(_ *testing.T,
+			p *optest.Provider,
+		) {
 			p.SetIntrospectionClient("client", long)
 			p.SetIDTokenSigner(func(claims optest.Claims) string { return optest.HMAC("HS256", []byte(long), nil, claims) })
 		}, ""},
-		{"HS256 by another secret", "id_token_signed_response_alg HS256\nclient_secret \"" + long + "\"", func(_ *testing.T, p *optest.Provider) {
+		{"HS256 by another secret", "id_token_signed_response_alg HS256\nclient_secret \"" + long + "\"", func(_ *testing.T,
+			p *optest.Provider,
+		) {
 			p.SetIntrospectionClient("client", long)
 			p.SetIDTokenSigner(func(claims optest.Claims) string { return optest.HMAC("HS256", []byte(long+"x"), nil, claims) })
 		}, "bad_signature"},
-		{"RS256 where HS256 is configured", "id_token_signed_response_alg HS256\nclient_secret \"" + long + "\"", func(_ *testing.T, p *optest.Provider) {
+		{"RS256 where HS256 is configured", "id_token_signed_response_alg HS256\nclient_secret \"" + long + "\"", func(_ *testing.T,
+			p *optest.Provider,
+		) {
 			p.SetIntrospectionClient("client", long)
 		}, "unsupported_algorithm"},
 		{"kid-absent-multiple-jwks", "", func(t *testing.T, p *optest.Provider) {

@@ -79,7 +79,8 @@ func TestSection2StrictCookiesComeBackByAPageThatReloadsItself(t *testing.T) {
 	elsewhere := "https://elsewhere.example/"
 	leadsTo := func(r *optest.Response, path string) {
 		t.Helper()
-		if r.Status != http.StatusOK || !strings.Contains(r.Body, `http-equiv="refresh" content="0; url=`+path+`"`) || r.Header.Get("Cache-Control") != "no-store" {
+		if r.Status != http.StatusOK || !strings.Contains(r.Body, `http-equiv="refresh" content="0; url=`+path+`"`) ||
+			r.Header.Get("Cache-Control") != "no-store" {
 			t.Fatalf("got %d, %v, want a page that goes on to %s: %s", r.Status, r.Header, path, r.Body)
 		}
 		if n := v.upstream.advance(); n != 0 {
@@ -95,7 +96,8 @@ func TestSection2StrictCookiesComeBackByAPageThatReloadsItself(t *testing.T) {
 		t.Fatalf("the login ended at %s", landed.URL)
 	}
 	for _, cookie := range v.kept(isSessionName) {
-		if cookie.SameSite != http.SameSiteStrictMode || !cookie.Secure || !cookie.HttpOnly || !strings.HasPrefix(cookie.Name, "__Host-oidc-") {
+		if cookie.SameSite != http.SameSiteStrictMode || !cookie.Secure || !cookie.HttpOnly || !strings.HasPrefix(cookie.Name,
+			"__Host-oidc-") {
 			t.Errorf("the session's cookie is %s", cookie)
 		}
 	}
@@ -111,7 +113,8 @@ func TestSection2StrictCookiesComeBackByAPageThatReloadsItself(t *testing.T) {
 	}
 	// a link from another site, with a session that does not come along
 	leadsTo(v.NavigateFrom(elsewhere, v.url("/other")), "/other")
-	if r := v.NavigateFrom(v.url("/other"), v.url("/other")); r.Status != http.StatusOK || v.upstream.advance() != 1 || len(r.Steps) != 1 {
+	if r := v.NavigateFrom(v.url("/other"), v.url("/other")); r.Status != http.StatusOK || v.upstream.advance() != 1 ||
+		len(r.Steps) != 1 {
 		t.Errorf("after the page's reload: %d", r.Status)
 	}
 	// typed, nothing is in the way
@@ -188,7 +191,10 @@ func TestSection4LoopBreaker(t *testing.T) {
 				v.SetCookie(v.url("/"), cookie)
 			}
 		}, "could not be opened"},
-		{"the session was expired on arrival", "set_access_token_header", func(v *visitor) { v.later(2 * time.Second) }, "expired on arrival"},
+		{
+			"the session was expired on arrival", "set_access_token_header", func(v *visitor) { v.later(2 * time.Second) },
+			"expired on arrival",
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

@@ -85,7 +85,8 @@ func TestSection7ParallelAndRepeatedCallbacksRedeemOnce(t *testing.T) {
 			v.later(2 * time.Second)
 			r := repeated()
 			location, _ := url.Parse(r.Header.Get("Location"))
-			if r.StatusCode != http.StatusFound || !strings.HasPrefix(location.String(), p.Endpoint(optest.Authorize)) || location.Query().Get("state") == request.Get("state") {
+			if r.StatusCode != http.StatusFound || !strings.HasPrefix(location.String(), p.Endpoint(optest.Authorize)) ||
+				location.Query().Get("state") == request.Get("state") {
 				t.Errorf("a minute later: %d %v", r.StatusCode, r.Header)
 			}
 			if p.Hits(optest.Token) != 1 || s.advance() != 0 {
@@ -177,7 +178,8 @@ func TestSection7ANewLoginStartsOnlyForANavigation(t *testing.T) {
 		{"Accept: application/json"},
 	} {
 		v.wantRefusal(v.Get(target, headers...), 400, "transaction_missing")
-		v.wantRefusal(v.Get(request.Get("redirect_uri")+"?error=temporarily_unavailable&state="+request.Get("state"), headers...), 503, "provider_error")
+		v.wantRefusal(v.Get(request.Get("redirect_uri")+"?error=temporarily_unavailable&state="+request.Get("state"), headers...), 503,
+			"provider_error")
 		v.wantRefusal(v.Get(request.Get("redirect_uri"), headers...), 400, "transaction_missing")
 	}
 	v.wantPage(v.Get(target, "Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: iframe"), 400, "transaction_missing")
@@ -271,7 +273,8 @@ func TestSection7ExcessiveResponses(t *testing.T) {
 		}
 	}
 	for name, query := range map[string]string{
-		"code twice": good + "&code=x", "state twice": good + "&state=x", "iss twice": good + "&iss=x&iss=y", "error twice": good + "&error=x&error=y",
+		"code twice": good + "&code=x", "state twice": good + "&state=x", "iss twice": good + "&iss=x&iss=y", "error twice": good +
+			"&error=x&error=y",
 		"code twice, once encoded": good + "&%63ode=x", "the same code twice": good + "&" + good,
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -33,7 +33,8 @@ func TestS116AuthorizationRequest(t *testing.T) {
 		}
 		for _, name := range whatIsNewEachTime {
 			value := request.Get(name)
-			if seen[value] || len(value) < 43 || strings.Trim(value, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~") != "" {
+			if seen[value] || len(value) < 43 || strings.Trim(value,
+				"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~") != "" {
 				t.Fatalf("%s is %q", name, value)
 			}
 			if name != "state" && len(value) != 43 {
@@ -95,7 +96,8 @@ func TestS119NothingOfTheRequestLeaksIn(t *testing.T) {
 		t.Errorf("parameters %q, want %q", got, want)
 	}
 	for name, value := range map[string]string{
-		"scope": "openid", "client_id": "client", "response_type": "code", "redirect_uri": v.url("/oauth2/callback"), "code_challenge_method": "S256",
+		"scope": "openid", "client_id": "client", "response_type": "code", "redirect_uri": v.url("/oauth2/callback"),
+		"code_challenge_method": "S256",
 	} {
 		if request.Get(name) != value {
 			t.Errorf("%s=%s", name, request.Get(name))
@@ -126,11 +128,18 @@ func TestSection2LoginSettingsInTheRequest(t *testing.T) {
 		{"authorization_params", "authorization_params domain_hint \"a & b\"\nauthorization_params hd example.com", url.Values{
 			"domain_hint": {"a & b"}, "hd": {"example.com"},
 		}},
-		{"authorization_params of the request", "authorization_params login_hint {http.request.header.X-User}\nauthorization_params kc_idp {http.request.header.X-None}", url.Values{
-			"login_hint": {"{env.HOME} & {http.request.host}"}, "kc_idp": nil,
-		}},
+		{
+			"authorization_params of the request",
+			"authorization_params login_hint {http.request.header.X-User}\nauthorization_params kc_idp {http.request.header.X-None}",
+			url.Values{
+				"login_hint": {"{env.HOME} & {http.request.host}"}, "kc_idp": nil,
+			},
+		},
 		{"claims", "authorization_params claims `" + claims + "`", url.Values{"claims": {claims}}},
-		{"an absolute redirect_uri", "redirect_uri https://app.example.com/sso/done", url.Values{"redirect_uri": {"https://app.example.com/sso/done"}}},
+		{
+			"an absolute redirect_uri", "redirect_uri https://app.example.com/sso/done",
+			url.Values{"redirect_uri": {"https://app.example.com/sso/done"}},
+		},
 		{"a path as redirect_uri", "redirect_uri /sso/done", url.Values{"redirect_uri": {"/sso/done"}}},
 		{"path_prefix", "path_prefix /sso", url.Values{"redirect_uri": {"/sso/callback"}}},
 		{"an odd client_id", `client_id "a b+c%20d&e=f:g\"h"`, url.Values{"client_id": {`a b+c%20d&e=f:g"h`}}},
@@ -204,7 +213,8 @@ func TestS128TokenRequest(t *testing.T) {
 			}
 			form := sent[0].Form
 			want := url.Values{
-				"grant_type": {"authorization_code"}, "code": answer["code"], "redirect_uri": request["redirect_uri"], "code_verifier": form["code_verifier"],
+				"grant_type": {"authorization_code"}, "code": answer["code"], "redirect_uri": request["redirect_uri"],
+				"code_verifier": form["code_verifier"],
 			}
 			switch test.method {
 			case "post":

@@ -49,7 +49,8 @@ func TestSection4ValidSessionOrValidTokenReachesTheNextHandler(t *testing.T) {
 	t.Run("an upstream cookie with our names is dropped", func(t *testing.T) {
 		name := v.kept(isSessionName)[0].Name
 		s.answer(func(w http.ResponseWriter, _ *http.Request) {
-			for _, cookie := range []string{name + "=evil", name + ".0=evil", name + "-t-abcdefghij=evil", "__Host-" + name + "=evil", "=" + name + "=evil", "theirs=1"} {
+			for _, cookie := range []string{name + "=evil", name + ".0=evil", name + "-t-abcdefghij=evil", "__Host-" + name + "=evil", "=" +
+				name + "=evil", "theirs=1"} {
 				w.Header().Add("Set-Cookie", cookie+"; Path=/")
 			}
 			io.WriteString(w, "body")
@@ -138,7 +139,8 @@ func TestSection4BearerTokenThatIsNotValidNeverFallsBackToTheCookie(t *testing.T
 		t.Errorf("the session is of %s", got)
 	}
 	p.Fail(optest.JWKS, optest.Fault{Status: 500})
-	v.wantRefusal(v.Get(v.url("/"), "Authorization: Bearer "+optest.Sign(p.Key("rs-1"), optest.Claims{"kid": "x"}, p.AccessClaims(nil))), 401, "unknown_key")
+	v.wantRefusal(v.Get(v.url("/"), "Authorization: Bearer "+optest.Sign(p.Key("rs-1"), optest.Claims{"kid": "x"}, p.AccessClaims(nil))),
+		401, "unknown_key")
 }
 
 func TestSection4AuthorizationWithAnotherSchemeIsPassedOn(t *testing.T) {
@@ -169,7 +171,8 @@ func TestSection4IgnoredBearerTokensOpenNothing(t *testing.T) {
 	v := newVisitor(t, s, p)
 	token := p.AccessToken(optest.Claims{"aud": "client"})
 	for _, headers := range [][]string{
-		{"Authorization: Bearer " + token}, {"Authorization: Bearer anything"}, {"X-Access-Token: " + token}, {"Cookie: access_token=" + token},
+		{"Authorization: Bearer " + token}, {"Authorization: Bearer anything"}, {"X-Access-Token: " + token}, {"Cookie: access_token=" +
+			token},
 	} {
 		for _, path := range []string{"/", "/?access_token=" + token, "/?token=x"} {
 			v.wantRefusal(v.Get(v.url(path), headers...), 401, "no_credentials")
@@ -188,7 +191,8 @@ func TestSection4NoCredentialsAuthPageNavigationGoesToTheProvider(t *testing.T) 
 	s := newLoginSite(t, p, "")
 	v := newVisitor(t, s, p)
 	for name, headers := range map[string][]string{
-		"typed": typed, "linked": linked, "of an older browser": {"Accept: text/html"}, "without a destination": {"Sec-Fetch-Mode: navigate"},
+		"typed": typed, "linked": linked, "of an older browser": {"Accept: text/html"},
+		"without a destination": {"Sec-Fetch-Mode: navigate"},
 	} {
 		for _, method := range []string{http.MethodGet, http.MethodHead} {
 			t.Run(name+" "+method, func(t *testing.T) {
@@ -217,7 +221,8 @@ func TestSection4NoCredentialsAuthAnythingElseIs401(t *testing.T) {
 		{"fetch that asks for HTML", "GET", page("Sec-Fetch-Mode: cors", "Sec-Fetch-Dest: empty")},
 		{"XHR", "GET", page("X-Requested-With: XMLHttpRequest")},
 		{"EventSource", "GET", []string{"Accept: text/event-stream", "Sec-Fetch-Mode: cors", "Sec-Fetch-Dest: empty"}},
-		{"WebSocket", "GET", page("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==")},
+		{"WebSocket", "GET", page("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13",
+			"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==")},
 		{"preflight", "OPTIONS", page("Origin: https://elsewhere.example", "Access-Control-Request-Method: GET")},
 		{"image", "GET", []string{"Sec-Fetch-Mode: no-cors", "Sec-Fetch-Dest: image", "Accept: image/*"}},
 		{"prefetch", "GET", page("Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document", "Sec-Purpose: prefetch")},

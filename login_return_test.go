@@ -21,11 +21,15 @@ func TestSection7ReturnURLIsWhatTheClientSent(t *testing.T) {
 	host := strings.TrimPrefix(s.server.URL, "http://")
 	long := strings.Repeat("x", 1010)
 	for sent, want := range map[string]string{
-		"/": "/", "/?": "/?", "/x?y=z&y=%7A": "/x?y=z&y=%7A", "/a%2Fb%2fc": "/a%2Fb%2fc", "/%61%62": "/%61%62", "/a;b=c;d": "/a;b=c;d", "/x?a=%zz&b": "/x?a=%zz&b",
-		"/~a/!$&'()*+,;=:@-._": "/~a/!$&'()*+,;=:@-._", "/x??a=/?b": "/x??a=/?b", "/x?a=http://elsewhere.example/%2F#": "/x?a=http://elsewhere.example/%2F#",
-		"/%C3%A4?%C3%A4": "/%C3%A4?%C3%A4", "/x?{env.HOME}=\"<>": "/x?{env.HOME}=\"<>", "/x?\xc3\xa4": "/x?%C3%A4", "/x?a=b%0d%0aX:y": "/x?a=b%0d%0aX:y",
-		"//x/y?z": s.server.URL + "//x/y?z", "/./x": s.server.URL + "/./x", "/a/../x?y": s.server.URL + "/a/../x?y",
-		"/" + long + "?y": "/" + long + "?y", "/" + long + "?y=" + long: "/" + long, "/" + long + long + "?y": "/", "/short?y=" + long + long: "/short",
+		"/": "/", "/?": "/?", "/x?y=z&y=%7A": "/x?y=z&y=%7A", "/a%2Fb%2fc": "/a%2Fb%2fc", "/%61%62": "/%61%62", "/a;b=c;d": "/a;b=c;d",
+		"/x?a=%zz&b":           "/x?a=%zz&b",
+		"/~a/!$&'()*+,;=:@-._": "/~a/!$&'()*+,;=:@-._", "/x??a=/?b": "/x??a=/?b",
+		"/x?a=http://elsewhere.example/%2F#": "/x?a=http://elsewhere.example/%2F#",
+		"/%C3%A4?%C3%A4":                     "/%C3%A4?%C3%A4", "/x?{env.HOME}=\"<>": "/x?{env.HOME}=\"<>", "/x?\xc3\xa4": "/x?%C3%A4",
+		"/x?a=b%0d%0aX:y": "/x?a=b%0d%0aX:y",
+		"//x/y?z":         s.server.URL + "//x/y?z", "/./x": s.server.URL + "/./x", "/a/../x?y": s.server.URL + "/a/../x?y",
+		"/" + long + "?y": "/" + long + "?y", "/" + long + "?y=" + long: "/" + long, "/" + long + long + "?y": "/", "/short?y=" + long +
+			long: "/short",
 		"http://" + host + "/x?y": "/x?y",
 	} {
 		r := exchange(t, host, "GET "+sent+" HTTP/1.1\r\nHost: "+host+"\r\nAccept: text/html\r\nConnection: close\r\n\r\n")
@@ -74,7 +78,10 @@ func TestSection2CookieDomain(t *testing.T) {
 	s := newSecureLoginSite(t, p, "redirect_uri https://sso.example.com/oauth2/callback\nsession {\ncookie_domain example.com\n}")
 	v := newVisitor(t, s, p)
 	v.TrustAll()
-	for _, host := range []string{"a.example.com", "b.example.com", "sso.example.com", "example.com", "notexample.com", "example.com.evil.test"} {
+	for _, host := range []string{
+		"a.example.com", "b.example.com", "sso.example.com", "example.com", "notexample.com",
+		"example.com.evil.test",
+	} {
 		v.Resolve(host, s.server.Listener.Addr().String())
 	}
 	v.origin = "https://a.example.com"
@@ -135,7 +142,8 @@ func TestSection8ReissuedCookieTravelsWithTheUpgrade(t *testing.T) {
 	}
 	defer response.Body.Close()
 	cookies := response.Cookies()
-	if response.StatusCode != http.StatusSwitchingProtocols || len(cookies) != 1 || cookies[0].Name != old.Name || cookies[0].Value == old.Value ||
+	if response.StatusCode != http.StatusSwitchingProtocols || len(cookies) != 1 || cookies[0].Name != old.Name ||
+		cookies[0].Value == old.Value ||
 		response.Header.Get("Cache-Control") != "private, no-store" {
 		t.Fatalf("got %d, %v", response.StatusCode, response.Header)
 	}

@@ -19,8 +19,9 @@ func TestSection4CookieThatDoesNotOpenIsAsIfThereWereNone(t *testing.T) {
 	cookie := v.kept(isSessionName)[0]
 	for name, header := range map[string]string{
 		"empty": "=", "one byte": "=x", "random": "=" + randomText(), "base64 of a wrong length": "=" + strings.Repeat("A", 64),
-		"truncated": "=" + cookie.Value[:len(cookie.Value)-1], "bit flipped first": "=" + flipped(cookie.Value, 1), "bit flipped in the middle": "=" + flipped(cookie.Value, len(cookie.Value)/2),
-		"8 KB": "=" + strings.Repeat("A", 8<<10), "not ASCII": "=\u00e4\u00f6", "a chunk alone": ".1=" + cookie.Value,
+		"truncated": "=" + cookie.Value[:len(cookie.Value)-1], "bit flipped first": "=" + flipped(cookie.Value, 1),
+		"bit flipped in the middle": "=" + flipped(cookie.Value, len(cookie.Value)/2),
+		"8 KB":                      "=" + strings.Repeat("A", 8<<10), "not ASCII": "=\u00e4\u00f6", "a chunk alone": ".1=" + cookie.Value,
 		"two halves": ".0=" + cookie.Value[:20] + "; " + cookie.Name + ".1=" + cookie.Value[10:],
 		"many chunks": func() string {
 			var chunks strings.Builder
@@ -41,7 +42,8 @@ func TestSection4CookieThatDoesNotOpenIsAsIfThereWereNone(t *testing.T) {
 			}
 			r = v.open("/", sent)
 			v.wantLogin(r)
-			if deleted := strings.Join(r.Header.Values("Set-Cookie"), "\n"); !strings.Contains(header, "-t-") && !strings.Contains(deleted, "=; Max-Age=0") {
+			if deleted := strings.Join(r.Header.Values("Set-Cookie"), "\n"); !strings.Contains(header, "-t-") && !strings.Contains(deleted,
+				"=; Max-Age=0") {
 				t.Errorf("a page's answer does not delete the cookie: %q", deleted)
 			}
 			if r := v.Get(v.url("/public/"), sent); r.Status != http.StatusOK || s.last(t).Header.Get("Cookie") != "a=b" {
@@ -53,7 +55,8 @@ func TestSection4CookieThatDoesNotOpenIsAsIfThereWereNone(t *testing.T) {
 	t.Run("the good one opens, also beside a bad one of the same name", func(t *testing.T) {
 		v := newVisitor(t, s, p)
 		for _, sent := range []string{
-			cookie.Name + "=" + cookie.Value, cookie.Name + "=x; " + cookie.Name + "=" + cookie.Value, cookie.Name + "=" + cookie.Value + "; " + cookie.Name + "=x",
+			cookie.Name + "=" + cookie.Value, cookie.Name + "=x; " + cookie.Name + "=" + cookie.Value, cookie.Name + "=" + cookie.Value + "; " +
+				cookie.Name + "=x",
 		} {
 			if r := v.open("/", "Cookie: "+sent); r.Status != http.StatusOK {
 				t.Errorf("%.60s…: status %d", sent, r.Status)

@@ -43,7 +43,8 @@ func (v *visitor) session(path string, headers ...string) sessionAnswer {
 func TestSection3Session(t *testing.T) {
 	t.Parallel()
 	p := optest.New(t)
-	s := newLoginSite(t, p, "unauth_action deny\nunauth_action auth /app\nsession {\nabsolute_timeout 2h\nidling_timeout 10m\nreissue_interval 1m\n}")
+	s := newLoginSite(t, p,
+		"unauth_action deny\nunauth_action auth /app\nsession {\nabsolute_timeout 2h\nidling_timeout 10m\nreissue_interval 1m\n}")
 	v := newVisitor(t, s, p)
 	s.setNow(time.Now().Truncate(time.Second)) // as precise as sessions are
 	anonymous := sessionAnswer{LoginURL: "/oauth2/login"}
@@ -83,7 +84,8 @@ func TestSection3Session(t *testing.T) {
 	if got := v.session("/oauth2/session"); got != anonymous {
 		t.Errorf("at its end: %+v", got)
 	}
-	if r := v.Do(http.MethodHead, v.url("/oauth2/session"), ""); r.Status != http.StatusOK || r.Body != "" || r.Header.Get("Content-Length") == "" {
+	if r := v.Do(http.MethodHead, v.url("/oauth2/session"), ""); r.Status != http.StatusOK || r.Body != "" ||
+		r.Header.Get("Content-Length") == "" {
 		t.Errorf("HEAD got %d, %v", r.Status, r.Header)
 	}
 	for _, method := range []string{http.MethodPost, http.MethodPut, http.MethodDelete, http.MethodOptions} {
@@ -104,12 +106,14 @@ func TestSection3JWKS(t *testing.T) {
 	}{
 		"without a key": {"", 0},
 		"private_key_jwt": {
-			"token_endpoint_auth_method private_key_jwt\nclient_private_key `" + optest.NewKey(t, "ES256", "x").PrivatePEM() + "`\nclient_private_key_id ours", 1,
+			"token_endpoint_auth_method private_key_jwt\nclient_private_key `" + optest.NewKey(t, "ES256", "x").PrivatePEM() +
+				"`\nclient_private_key_id ours", 1,
 		},
 	} {
 		v := newVisitor(t, newLoginSite(t, p, test.settings), p)
 		r := v.Get(v.url("/oauth2/jwks.json"))
-		if r.Status != http.StatusOK || r.Header.Get("Content-Type") != "application/jwk-set+json" || r.Header.Get("Cache-Control") != "public, max-age=3600" {
+		if r.Status != http.StatusOK || r.Header.Get("Content-Type") != "application/jwk-set+json" ||
+			r.Header.Get("Cache-Control") != "public, max-age=3600" {
 			t.Errorf("%s: got %d, %v", name, r.Status, r.Header)
 		}
 		var set struct{ Keys []map[string]any }
@@ -146,8 +150,10 @@ func TestSection3OtherPathsUnderThePrefixAreOrdinary(t *testing.T) {
 	v := newVisitor(t, newLoginSite(t, p, "redirect_uri /sso/done"), p)
 	v.signIn("/sso/")
 	for _, path := range []string{
-		"/oauth2", "/oauth2/", "/oauth2/x", "/oauth2/session/", "/oauth2//session", "//oauth2/session", "/oauth2/%73ession", "/oauth2%2fsession",
-		"/oauth2/session;x", "/oauth2/./session", "/OAUTH2/session", "/oauth2/session%00", "/oauth2/callback", "/sso/done/", "/x/../oauth2/session",
+		"/oauth2", "/oauth2/", "/oauth2/x", "/oauth2/session/", "/oauth2//session", "//oauth2/session", "/oauth2/%73ession",
+		"/oauth2%2fsession",
+		"/oauth2/session;x", "/oauth2/./session", "/OAUTH2/session", "/oauth2/session%00", "/oauth2/callback", "/sso/done/",
+		"/x/../oauth2/session",
 		"/oauth2/session%3f", "/oauth2/jwks.json.", "/sso/session",
 	} {
 		target := strings.Replace(v.url(path), "/x/../", "/x/%2e%2e/", 1)
@@ -259,7 +265,8 @@ func TestSection3ThirdPartyInitiatedLogin(t *testing.T) {
 			leads      string // empty: refused
 		}{
 			{"iss alone", url.Values{"iss": {p.Issuer()}}, "", "/"},
-			{"all of it", url.Values{"iss": {p.Issuer()}, "login_hint": {"ada@example.com & {env.HOME}"}, "target_link_uri": {s.server.URL + "/x?y"}}, "ada@example.com & {env.HOME}", "/x?y"},
+			{"all of it", url.Values{"iss": {p.Issuer()}, "login_hint": {"ada@example.com & {env.HOME}"}, "target_link_uri": {s.server.URL +
+				"/x?y"}}, "ada@example.com & {env.HOME}", "/x?y"},
 			{"a target elsewhere", url.Values{"iss": {p.Issuer()}, "target_link_uri": {"https://evil.example/x"}}, "", "/"},
 			{"an excessive hint", url.Values{"iss": {p.Issuer()}, "login_hint": {strings.Repeat("x", 513)}}, "", "/"},
 			{"another issuer", url.Values{"iss": {"https://evil.example"}}, "", ""},
@@ -292,19 +299,28 @@ func TestSection3ReturnToAnotherOriginBecomesTheRoot(t *testing.T) {
 	v := newVisitor(t, newLoginSite(t, p, ""), p)
 	v.signIn("/")
 	for wish, want := range map[string]string{
-		"/x": "/x", "/x?y=z&a=%2F": "/x?y=z&a=%2F", "/x?next=https://evil.example/": "/x?next=https://evil.example/", "/a%20b": "/a%20b", "/x#y": "/x",
-		"/oauth2/login": "/", "/oauth2/callback?code=x": "/", "/oauth2/logged-out": "/", "/oauth2/session?x": "/", "/%6fauth2/x": "/%6fauth2/x", "/{http.request.host}//x": "/%7Bhttp.request.host%7D//x",
+		"/x": "/x", "/x?y=z&a=%2F": "/x?y=z&a=%2F", "/x?next=https://evil.example/": "/x?next=https://evil.example/", "/a%20b": "/a%20b",
+		"/x#y":          "/x",
+		"/oauth2/login": "/", "/oauth2/callback?code=x": "/", "/oauth2/logged-out": "/", "/oauth2/session?x": "/",
+		"/%6fauth2/x": "/%6fauth2/x", "/{http.request.host}//x": "/%7Bhttp.request.host%7D//x",
 	} {
 		v.wantRedirect(v.open("/oauth2/login?return_to="+url.QueryEscape(wish)), want)
 	}
 	hostile := []string{
-		"https://evil.example", "http://evil.example/", "HTTPS://evil.example", "//evil.example", "///evil.example", "////evil.example", `/\evil.example`,
-		`\\evil.example`, `\/evil.example`, `/\/evil.example`, "/\t/evil.example", "/\n/evil.example", "\t//evil.example", " //evil.example", "/%09/evil.example",
-		"/%2f/evil.example", "/%5c/evil.example", "/%2f%2fevil.example", "//evil.example/%2e%2e", "/.//evil.example", "/..//evil.example", "/x/..//evil.example",
-		"/x/%2e%2e//evil.example", "/%2e%2e//evil.example", "/;/..//evil.example", "https:evil.example", "https:/evil.example", "https:///evil.example",
-		"javascript:alert(1)", "JavaScript:alert(1)", "java\nscript:alert(1)", "data:text/html,x", "vbscript:x", "file:///etc/passwd", "evil.example", "@evil.example",
-		v.url("") + ".evil.example/", v.url("") + "@evil.example/", v.url("") + "\\@evil.example/", "http://127.0.0.1@evil.example/", "/\u2028/evil.example",
-		"http://127.0.0.1:1/", "https" + v.url("")[4:] + "/", "//" + v.url("")[7:] + "/", "/\x00/evil.example", "/x\r\nSet-Cookie: a=b", "?//evil.example", "#//evil.example",
+		"https://evil.example", "http://evil.example/", "HTTPS://evil.example", "//evil.example", "///evil.example", "////evil.example",
+		`/\evil.example`,
+		`\\evil.example`, `\/evil.example`, `/\/evil.example`, "/\t/evil.example", "/\n/evil.example", "\t//evil.example", " //evil.example",
+		"/%09/evil.example",
+		"/%2f/evil.example", "/%5c/evil.example", "/%2f%2fevil.example", "//evil.example/%2e%2e", "/.//evil.example", "/..//evil.example",
+		"/x/..//evil.example",
+		"/x/%2e%2e//evil.example", "/%2e%2e//evil.example", "/;/..//evil.example", "https:evil.example", "https:/evil.example",
+		"https:///evil.example",
+		"javascript:alert(1)", "JavaScript:alert(1)", "java\nscript:alert(1)", "data:text/html,x", "vbscript:x", "file:///etc/passwd",
+		"evil.example", "@evil.example",
+		v.url("") + ".evil.example/", v.url("") + "@evil.example/", v.url("") + "\\@evil.example/", "http://127.0.0.1@evil.example/",
+		"/\u2028/evil.example",
+		"http://127.0.0.1:1/", "https" + v.url("")[4:] + "/", "//" + v.url("")[7:] + "/", "/\x00/evil.example", "/x\r\nSet-Cookie: a=b",
+		"?//evil.example", "#//evil.example",
 		"/" + strings.Repeat("x", 2000), "/%252f/evil.example", "/%25252f/..%252f/evil.example", "%2f%2fevil.example", "",
 	}
 	for _, wish := range hostile {
@@ -320,8 +336,12 @@ func TestSection3ReturnToAnotherOriginBecomesTheRoot(t *testing.T) {
 	}
 	v.upstream.advance()
 	t.Run("nor does the page that was asked for lead elsewhere", func(t *testing.T) {
-		for _, path := range []string{"//evil.example/x", "/.//evil.example", "/%2f%2fevil.example", `/\evil.example`, "/;//evil.example", "/%0d%0aX:%20y"} {
-			conn := exchange(t, v.site.server.URL, fmt.Sprintf("GET %s HTTP/1.1\r\nHost: %s\r\nAccept: text/html\r\nConnection: close\r\n\r\n", path, v.url("")[7:]))
+		for _, path := range []string{
+			"//evil.example/x", "/.//evil.example", "/%2f%2fevil.example", `/\evil.example`, "/;//evil.example",
+			"/%0d%0aX:%20y",
+		} {
+			conn := exchange(t, v.site.server.URL, fmt.Sprintf("GET %s HTTP/1.1\r\nHost: %s\r\nAccept: text/html\r\nConnection: close\r\n\r\n",
+				path, v.url("")[7:]))
 			if conn.StatusCode == http.StatusBadRequest {
 				continue
 			}
