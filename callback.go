@@ -275,7 +275,7 @@ func (rt *runtime) redeem(
 		rt.logger.Debug("the raw ID token was left out of a session to fit its cookie", zap.String("issuer", rt.issuerName))
 	}
 	for _, sealed := range v.cookies.Session {
-		old, _, _ := rt.openSession(ctx, v, sealed)
+		old, _, _ := rt.openSession(ctx, v, sealed, rt.now())
 		if old == nil {
 			continue
 		}

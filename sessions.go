@@ -23,6 +23,8 @@ const (
 	maxOpenedSessions = 10_000
 	// maxOpenedSize is the size (bytes) up to which one is kept: thousands of larger ones would fill the memory.
 	maxOpenedSize = 24 << 10
+	// maxKeptBeside is how many bytes of other cookies a session that is kept opened may hold in memory; a copy of it would cost more.
+	maxKeptBeside = 256
 	// storedSessionLifetime is how long a session of a server-side store is believed before it is read again.
 	storedSessionLifetime = 5 * time.Second
 	// storeTimeout bounds one access to the store.
@@ -84,6 +86,9 @@ func (rt *runtime) receive(r *http.Request, st *requestState) {
 		rt.cookies.Take(header, false)
 		return
 	}
+	for _, line := range header["Cookie"] {
+		v.cookieBytes += len(line)
+	}
 	v.cookies = rt.cookies.Take(header, v.secure)
 }
 
@@ -98,8 +103,12 @@ func (l *login) look(r *http.Request, v *visit) {
 // sessionOf returns the session of the request, if it has one that is alive. dead says why a cookie that was sent is none; refused
 // is set when that cannot be known at the moment.
 func (rt *runtime) sessionOf(r *http.Request, v *visit) (opened *openedSession, dead Reason, refused *refusal) {
+	if !v.cookies.HasSession() {
+		return nil, "", nil
+	}
+	now := rt.now()
 	for _, sealed := range v.cookies.Session {
-		candidate, reason, refused := rt.openSession(r.Context(), v, sealed)
+		candidate, reason, refused := rt.openSession(r.Context(), v, sealed, now)
 		switch {
 		case refused != nil:
 			return nil, "", refused
@@ -113,12 +122,11 @@ func (rt *runtime) sessionOf(r *http.Request, v *visit) (opened *openedSession, 
 		}
 	}
 	if opened == nil {
-		if dead == "" && v.cookies.HasSession() {
+		if dead == "" {
 			dead = reasonSessionInvalid
 		}
 		return nil, dead, nil
 	}
-	now := rt.now()
 	if dead := rt.login.judgeClocks(opened.Session, now); dead != "" {
 		v.keep = rt.login.memory.isSuperseded(opened.ID)
 		return nil, dead, nil
@@ -159,9 +167,8 @@ func judgeToken(sess *session.Session, now time.Time) Reason {
 }
 
 // openSession opens a session's cookie, or finds it open.
-func (rt *runtime) openSession(ctx context.Context, v *visit, sealed string) (*openedSession, Reason, *refusal) {
+func (rt *runtime) openSession(ctx context.Context, v *visit, sealed string, now time.Time) (*openedSession, Reason, *refusal) {
 	l := rt.login
-	now := rt.now()
 	key := sessionKey{v.host, v.secure, sealed}
 	if opened := l.opened.get(key, now); opened != nil {
 		return opened, "", nil
@@ -192,7 +199,9 @@ func (rt *runtime) openSession(ctx context.Context, v *visit, sealed string) (*o
 	if reference != nil {
 		opened.cachedUntil = now.Add(storedSessionLifetime)
 	}
-	key.host, key.sealed = strings.Clone(key.host), strings.Clone(key.sealed) // not the whole header with it
+	if len(sealed)+maxKeptBeside < v.cookieBytes {
+		key.sealed = strings.Clone(sealed) // not the whole header with it
+	}
 	if len(sealed)+len(sess.Claims)+len(sess.AccessToken) <= maxOpenedSize {
 		l.opened.put(key, opened)
 	}

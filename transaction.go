@@ -28,6 +28,8 @@ type visit struct {
 	host    string // that cookies are bound to: without its port, not yet checked, or cookie_domain
 	cookies session.Received
 
+	cookieBytes int // in Cookie, ours and others
+
 	keep  bool     // the session's cookie must not be deleted: another is newer, or others may live by it
 	reply []string // cookies that the answer sets or deletes
 }
