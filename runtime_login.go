@@ -187,9 +187,7 @@ func (h *Handler) acquireSessions(ctx caddy.Context, rt *runtime, settings Sessi
 	}
 	l.sealer = session.NewSealer(keys)
 	if settings.Storage == storageCaddy {
-		store, err := share(rt, "session store "+place, func() *storedSessions {
-			return &storedSessions{CaddyStore: session.NewCaddyStore(storage, time.Now, rt.logger), logger: rt.logger, calls: make(chan struct{}, maxStoreCalls)}
-		})
+		store, err := share(rt, "session store "+place, func() *storedSessions { return newStoredSessions(storage, rt.logger) })
 		if err != nil {
 			return err
 		}

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/caddyserver/certmagic"
 	"go.uber.org/zap"
 
 	"github.com/caddy-openid-connect/caddy-openid-connect/internal/session"
@@ -21,9 +22,21 @@ const (
 // nothing is, nothing grows.
 type storedSessions struct {
 	*session.CaddyStore
-	logger  *zap.Logger
-	calls   chan struct{} // under way
-	sweepAt atomic.Int64  // Unix seconds
+	logger  atomic.Pointer[zap.Logger] // of the running configuration
+	calls   chan struct{}              // under way
+	sweepAt atomic.Int64               // Unix seconds
+}
+
+func newStoredSessions(storage certmagic.Storage, logger *zap.Logger) *storedSessions {
+	s := &storedSessions{CaddyStore: session.NewCaddyStore(storage, time.Now, logger), calls: make(chan struct{}, maxStoreCalls)}
+	s.logger.Store(logger)
+	return s
+}
+
+// SetStorage is for a new configuration, which brings a storage and a logger of its own.
+func (s *storedSessions) SetStorage(storage certmagic.Storage, logger *zap.Logger) {
+	s.logger.Store(logger)
+	s.CaddyStore.SetStorage(storage, logger)
 }
 
 // maxStoreCalls bounds the calls under way: one to a storage that hangs, a dead network mount say, ends only with the process.
@@ -89,10 +102,10 @@ func (s *storedSessions) sweep() {
 	defer cancel()
 	defer func() {
 		if recovered := recover(); recovered != nil {
-			s.logger.Error("expired sessions not removed: the storage panicked", zap.Any("cause", recovered))
+			s.logger.Load().Error("expired sessions not removed: the storage panicked", zap.Any("cause", recovered))
 		}
 	}()
 	if err := s.Sweep(ctx); err != nil {
-		s.logger.Warn("expired sessions not removed; tried again with a later login", zap.Error(err))
+		s.logger.Load().Warn("expired sessions not removed; tried again with a later login", zap.Error(err))
 	}
 }
