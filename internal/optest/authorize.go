@@ -25,14 +25,26 @@ type login struct {
 	codes        map[string]*grant
 	granted      map[string]*grant // by access token
 	codeReuses   int
+	forgetAt     int  // how many codes and access tokens there are at the next clean-up
 	opaque       bool // access tokens
 	thin         bool // ID tokens
 	refresh      bool // tokens even without offline_access
 	hooks        hooks
+
+	accessLifetime       time.Duration
+	omitExpiresIn        bool
+	omitRefreshedIDToken bool
 }
 
 func newLogin(iss bool) login {
-	return login{iss: iss, user: defaultUser(), codes: make(map[string]*grant), granted: make(map[string]*grant)}
+	return login{
+		iss:            iss,
+		user:           defaultUser(),
+		codes:          make(map[string]*grant),
+		granted:        make(map[string]*grant),
+		forgetAt:       fewest,
+		accessLifetime: accessLifetime,
+	}
 }
 
 // grant is what a person agreed to: what a code, and then an access token, is for.
@@ -48,6 +60,7 @@ type grant struct {
 	user        Claims
 	authTime    time.Time
 	spent       bool
+	refreshed   bool      // not by the login itself
 	expires     time.Time // of the access token
 }
 
@@ -106,7 +119,8 @@ func (p *Provider) NewCode(request url.Values) string {
 		g.scope = request.Get("scope")
 	}
 	p.login.codes[code] = g
-	p.issued = append(p.issued, code)
+	p.forget(now)
+	p.mark(code)
 	return code
 }
 

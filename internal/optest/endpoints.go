@@ -19,6 +19,7 @@ type response struct {
 	status int
 	header http.Header
 	body   []byte
+	lost   bool // the connection closes instead
 }
 
 func (a response) writeHeader(w http.ResponseWriter) {
@@ -51,18 +52,28 @@ func (p *Provider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 
 	name := p.route(r.URL.Path)
-	fault := p.record(name, request)
+	faults := p.record(name, request)
 	p.markReceived(name, request)
-	if fault == nil {
-		fault = &Fault{}
-	}
 	// The hold comes before the answer, which tells the state of its own moment.
-	p.hold(r, fault)
-	answer := fault.replace(p.answer(name, request))
+	for _, fault := range faults {
+		p.hold(r, fault)
+	}
+	var answer response
+	if isRefresh(name, request) && slices.ContainsFunc(faults, Fault.replaces) {
+		answer = answerJSON(http.StatusOK, nil) // so that nothing is spent
+	} else {
+		answer = p.answer(name, request)
+	}
+	if answer.lost {
+		panic(http.ErrAbortHandler)
+	}
+	for _, fault := range faults {
+		answer = fault.replace(answer)
+	}
 	switch {
-	case fault.Drip:
+	case slices.ContainsFunc(faults, func(f Fault) bool { return f.Drip }):
 		p.drip(w, r, answer)
-	case fault.Endless:
+	case slices.ContainsFunc(faults, func(f Fault) bool { return f.Endless }):
 		stream(w, answer)
 	default:
 		answer.writeHeader(w)
@@ -157,16 +168,18 @@ func (p *Provider) introspect(request RecordedRequest) response {
 	if len(request.Form["token"]) != 1 {
 		return answerError(http.StatusBadRequest, "invalid_request")
 	}
+	now := p.now()
 	p.mu.Lock()
 	answer, ok := p.tokens[request.Form.Get("token")]
+	g := p.login.granted[request.Form.Get("token")]
 	p.mu.Unlock()
-	if !ok {
+	if !ok || g != nil && !now.Before(g.expires) {
 		answer = Claims{"active": false}
 	}
 	return answerJSON(http.StatusOK, answer)
 }
 
-// token grants an authorization code or client credentials.
+// token grants an authorization code, a refresh token or client credentials.
 func (p *Provider) token(request RecordedRequest) response {
 	if refusal := p.authenticate(Token, request); refusal != nil {
 		return *refusal
@@ -174,6 +187,8 @@ func (p *Provider) token(request RecordedRequest) response {
 	switch request.Form.Get("grant_type") {
 	case "authorization_code":
 		return p.redeem(request.Form)
+	case grantRefresh:
+		return p.refresh(request.Form)
 	case "client_credentials":
 		return p.grantClientCredentials(request)
 	}
@@ -221,8 +236,8 @@ func (p *Provider) authenticate(endpoint string, request RecordedRequest) *respo
 	id, wantSecret, certificate, check := p.clientID, p.clientSecret, p.clientCertificate, p.checkAssertion
 	public := p.login.public && endpoint == Token
 	if assertion != "" {
-		p.assertions = append(p.assertions, assertion)
-		p.issued = append(p.issued, assertion)
+		p.assertions = newest(append(p.assertions, assertion), recordedRequests)
+		p.mark(assertion)
 	}
 	p.mu.Unlock()
 

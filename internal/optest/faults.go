@@ -79,7 +79,9 @@ func (p *Provider) endpoint(name string) *endpoint {
 	return e
 }
 
-// Fail makes an endpoint misbehave, in place of an earlier fault.
+// Fail makes an endpoint misbehave, in place of an earlier fault. Where the fault has
+// an answer of its own, a code is spent all the same and a refresh token is not: that
+// is what LoseRefreshAnswer is for.
 func (p *Provider) Fail(endpoint string, fault Fault) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -130,25 +132,38 @@ func (p *Provider) WaitForHits(tb testing.TB, endpoint string, n int) {
 	}
 }
 
-// record counts a request and returns the fault that applies to it, if any.
-func (p *Provider) record(name string, request RecordedRequest) *Fault {
+// record counts a request and returns the faults that apply to it: that of the
+// endpoint, then that of refreshes.
+func (p *Provider) record(name string, request RecordedRequest) []Fault {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	e := p.endpoint(name)
 	e.hits++
-	if len(e.requests) == recordedRequests {
-		e.requests = slices.Delete(e.requests, 0, 1)
-	}
-	e.requests = append(e.requests, request)
+	e.requests = newest(append(e.requests, request), recordedRequests)
 	close(e.changed)
 	e.changed = make(chan struct{})
-	if e.fault == nil {
+	var faults []Fault
+	if fault := take(&e.fault); fault != nil {
+		faults = append(faults, *fault)
+	}
+	if isRefresh(name, request) {
+		if fault := p.refreshes.attempt(); fault != nil {
+			faults = append(faults, *fault)
+		}
+	}
+	return faults
+}
+
+// take returns the fault for one more request, if there is one, and ends it when it
+// was for no more.
+func take(current **Fault) *Fault {
+	if *current == nil {
 		return nil
 	}
-	fault := *e.fault
-	if e.fault.Times > 0 {
-		if e.fault.Times--; e.fault.Times == 0 {
-			e.fault = nil
+	fault := **current
+	if (*current).Times > 0 {
+		if (*current).Times--; (*current).Times == 0 {
+			*current = nil
 		}
 	}
 	return &fault
@@ -156,7 +171,7 @@ func (p *Provider) record(name string, request RecordedRequest) *Fault {
 
 // hold waits for the fault's channel and delay. It aborts the request when the
 // client goes or the provider closes.
-func (p *Provider) hold(r *http.Request, fault *Fault) {
+func (p *Provider) hold(r *http.Request, fault Fault) {
 	if fault.Wait != nil {
 		p.await(r, fault.Wait)
 	}
@@ -184,8 +199,11 @@ func (p *Provider) await(r *http.Request, signal <-chan struct{}) {
 	}
 }
 
+// replaces tells whether nothing of the good answer is sent but its headers.
+func (f Fault) replaces() bool { return f.Redirect != "" || f.Status != 0 || f.Body != nil }
+
 // replace turns the good answer into the faulty one.
-func (f *Fault) replace(good response) response {
+func (f Fault) replace(good response) response {
 	switch {
 	case f.Redirect != "":
 		good = response{status: http.StatusFound, header: http.Header{"Location": {f.Redirect}}}

@@ -2,7 +2,6 @@ package optest
 
 import (
 	"crypto"
-	"crypto/rand"
 	"crypto/sha256"
 	"maps"
 	"net/http"
@@ -11,7 +10,8 @@ import (
 	"time"
 )
 
-// accessLifetime is the expires_in of an access token.
+// accessLifetime is the expires_in of an access token unless SetAccessLifetime says
+// otherwise.
 const accessLifetime = 5 * time.Minute
 
 // shortestSecret is the length from which a received value counts as a secret: a
@@ -39,6 +39,21 @@ func (p *Provider) SetOpaqueAccessTokens(on bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.login.opaque = on
+}
+
+// SetAccessLifetime sets expires_in, and exp of the access token, for logins and
+// refreshes from now on: whole seconds, and at least one.
+func (p *Provider) SetAccessLifetime(d time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.login.accessLifetime = max(time.Second, d.Truncate(time.Second))
+}
+
+// SetOmitExpiresIn leaves expires_in out of the answers to logins and refreshes.
+func (p *Provider) SetOmitExpiresIn(on bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.login.omitExpiresIn = on
 }
 
 // SetRefreshTokens adds a refresh token to every login; otherwise there is one
@@ -89,13 +104,8 @@ func (p *Provider) markReceived(name string, request RecordedRequest) {
 
 // redeem answers a token request with an authorization code.
 func (p *Provider) redeem(form url.Values) response {
-	for name, all := range form {
-		if len(all) > 1 && name != "resource" {
-			return answerError(http.StatusBadRequest, "invalid_request")
-		}
-	}
 	code := form.Get("code")
-	if code == "" {
+	if code == "" || repeated(form) {
 		return answerError(http.StatusBadRequest, "invalid_request")
 	}
 	g := p.spend(code)
@@ -105,7 +115,28 @@ func (p *Provider) redeem(form url.Values) response {
 	if g == nil || g.client != client || g.redirectURI != form.Get("redirect_uri") || !g.verified(form) {
 		return answerError(http.StatusBadRequest, "invalid_grant")
 	}
-	return p.issue(g)
+	refreshToken := ""
+	if p.wantsRefreshToken(g) {
+		refreshToken = p.startFamily(g)
+	}
+	return p.issue(g, refreshToken)
+}
+
+// repeated tells whether a parameter stands twice that may not.
+func repeated(form url.Values) bool {
+	for name, all := range form {
+		if len(all) > 1 && name != "resource" {
+			return true
+		}
+	}
+	return false
+}
+
+// wantsRefreshToken tells whether a login is given one.
+func (p *Provider) wantsRefreshToken(g *grant) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.login.refresh || hasScope(g.scope, "offline_access")
 }
 
 // spend returns what a code is good for, once.
@@ -125,7 +156,6 @@ func (p *Provider) spend(code string) *grant {
 	if !now.Before(g.authTime.Add(codeLifetime)) {
 		return nil
 	}
-	g.expires = now.Add(accessLifetime)
 	return g
 }
 
@@ -140,12 +170,14 @@ func (g *grant) verified(form url.Values) bool {
 	return len(verifier) >= 43 && len(verifier) <= 128 && encode(sum[:]) == g.challenge
 }
 
-// issue answers with the tokens of a grant.
-func (p *Provider) issue(g *grant) response {
+// issue answers with the tokens of a grant, with a refresh token unless that is empty.
+func (p *Provider) issue(g *grant, refreshToken string) response {
+	now := p.now()
 	p.mu.Lock()
 	settings := p.login
+	g.expires = now.Add(settings.accessLifetime)
 	p.mu.Unlock()
-	claims := p.AccessClaims(Claims{"sub": g.user["sub"], "scope": g.scope, "client_id": g.client})
+	claims := p.AccessClaims(Claims{"sub": g.user["sub"], "scope": g.scope, "client_id": g.client, "exp": g.expires.Unix()})
 	var access string
 	if settings.opaque {
 		access = p.OpaqueToken(merge(Claims{"token_type": "Bearer"}, claims))
@@ -154,18 +186,28 @@ func (p *Provider) issue(g *grant) response {
 	}
 	p.mu.Lock()
 	p.login.granted[access] = g
+	p.forget(now)
 	p.mu.Unlock()
 	answer := map[string]any{
 		"access_token": access,
 		"token_type":   "Bearer",
-		"expires_in":   int(accessLifetime / time.Second),
+		"expires_in":   int(settings.accessLifetime / time.Second),
 		"scope":        g.scope,
 		"id_token":     p.signIDToken(g, access, settings.hooks, settings.thin),
 	}
-	if settings.refresh || hasScope(g.scope, "offline_access") {
-		answer["refresh_token"] = rand.Text()
+	if settings.omitExpiresIn {
+		delete(answer, "expires_in")
+	}
+	if refreshToken != "" {
+		answer["refresh_token"] = refreshToken
+	}
+	if g.refreshed && settings.omitRefreshedIDToken {
+		delete(answer, "id_token")
 	}
 	runHook(p, settings.hooks.tokenResponse, answer)
+	if g.refreshed {
+		runHook(p, settings.hooks.refreshResponse, answer)
+	}
 	for _, name := range []string{"access_token", "id_token", "refresh_token"} {
 		if token, ok := answer[name].(string); ok && len(token) >= shortestSecret {
 			p.MarkSecret(token)
@@ -176,7 +218,7 @@ func (p *Provider) issue(g *grant) response {
 	return result
 }
 
-// signIDToken makes the ID token of a login.
+// signIDToken makes the ID token of a login or a refresh.
 func (p *Provider) signIDToken(g *grant, access string, hooks hooks, thin bool) string {
 	key := p.signingKey()
 	claims := Claims{"sub": g.user["sub"]}
@@ -196,6 +238,9 @@ func (p *Provider) signIDToken(g *grant, access string, hooks hooks, thin bool) 
 		claims["acr"] = g.acr
 	}
 	runHook(p, hooks.idTokenClaims, claims)
+	if g.refreshed {
+		runHook(p, hooks.refreshIDTokenClaims, claims)
+	}
 	if hooks.idTokenSigner == nil {
 		return Sign(key, hooks.idTokenHeader, claims)
 	}

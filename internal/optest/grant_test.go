@@ -79,7 +79,8 @@ func TestRedeem(t *testing.T) {
 		"no authentication":     {form: []string{"client_secret", ""}, status: 401, error: "invalid_client"},
 		"unknown code":          {code: "none-of-the-codes-issued", status: 400, error: "invalid_grant"},
 		"repeated":              {twice: "redirect_uri", status: 400, error: "invalid_request"},
-		"refresh":               {form: []string{"grant_type", "refresh_token"}, status: 400, error: "unsupported_grant_type"},
+		"no code":               {form: []string{"code", ""}, status: 400, error: "invalid_request"},
+		"other grant":           {form: []string{"grant_type", "password"}, status: 400, error: "unsupported_grant_type"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -2,7 +2,7 @@ package optest
 
 import "net/url"
 
-// hooks make a login wrong, each in one way.
+// hooks make a login or a refresh wrong, each in one way.
 type hooks struct {
 	authorizeError       string
 	authorizeDescription string
@@ -11,6 +11,8 @@ type hooks struct {
 	idTokenHeader        Claims
 	idTokenSigner        func(Claims) string
 	tokenResponse        func(map[string]any)
+	refreshIDTokenClaims func(Claims)
+	refreshResponse      func(map[string]any)
 	userinfo             func(Claims)
 	userinfoJWT          func(Claims) string
 }
@@ -50,28 +52,40 @@ func (p *Provider) SetAuthorizeResponse(edit func(values url.Values)) {
 	p.setHooks(func(h *hooks) { h.authorizeResponse = edit })
 }
 
-// SetIDTokenClaims lets edit change the claims of ID tokens before they are signed;
-// nil ends that.
+// SetIDTokenClaims lets edit change the claims of ID tokens before they are signed,
+// at logins and at refreshes; nil ends that.
 func (p *Provider) SetIDTokenClaims(edit func(claims Claims)) {
 	p.setHooks(func(h *hooks) { h.idTokenClaims = edit })
 }
 
-// SetIDTokenHeader changes the header of ID tokens, whatever their signature says;
-// nil ends that.
+// SetIDTokenHeader changes the header of ID tokens, at logins and at refreshes,
+// whatever their signature says; nil ends that.
 func (p *Provider) SetIDTokenHeader(header Claims) {
 	p.setHooks(func(h *hooks) { h.idTokenHeader = header })
 }
 
 // SetIDTokenSigner lets sign turn the claims into the ID token, by another key, by
-// HMAC or Unsigned, or not at all; nil ends that.
+// HMAC or Unsigned, or not at all, at logins and at refreshes; nil ends that.
 func (p *Provider) SetIDTokenSigner(sign func(claims Claims) string) {
 	p.setHooks(func(h *hooks) { h.idTokenSigner = sign })
 }
 
-// SetTokenResponse lets edit change the answer to the redemption of a code; nil
-// ends that.
+// SetTokenResponse lets edit change the answer to the redemption of a code and to a
+// refresh; nil ends that.
 func (p *Provider) SetTokenResponse(edit func(answer map[string]any)) {
 	p.setHooks(func(h *hooks) { h.tokenResponse = edit })
+}
+
+// SetRefreshIDTokenClaims lets edit change the claims of the ID tokens of refreshes,
+// after SetIDTokenClaims; nil ends that. The signer and the header are those of all.
+func (p *Provider) SetRefreshIDTokenClaims(edit func(claims Claims)) {
+	p.setHooks(func(h *hooks) { h.refreshIDTokenClaims = edit })
+}
+
+// SetRefreshResponse lets edit change the answer to a refresh, after
+// SetTokenResponse; nil ends that.
+func (p *Provider) SetRefreshResponse(edit func(answer map[string]any)) {
+	p.setHooks(func(h *hooks) { h.refreshResponse = edit })
 }
 
 // SetUserinfo lets edit change the claims that userinfo answers; nil ends that.

@@ -36,7 +36,7 @@ func (p *Provider) Metadata() map[string]any {
 		"response_types_supported":                                 []string{"code"},
 		"response_modes_supported":                                 []string{"query", "form_post"},
 		"code_challenge_methods_supported":                         []string{"S256"},
-		"grant_types_supported":                                    []string{"authorization_code", "client_credentials"},
+		"grant_types_supported":                                    []string{"authorization_code", "refresh_token", "client_credentials"},
 		"subject_types_supported":                                  []string{"public"},
 		"scopes_supported":                                         []string{"openid", "profile", "email", "read", "write"},
 		"id_token_signing_alg_values_supported":                    slices.Sorted(maps.Keys(algorithms)),

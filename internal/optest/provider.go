@@ -3,7 +3,7 @@
 // It uses the standard library alone, so that what it signs and answers does
 // not depend on the code under test. [New] starts a provider for one test,
 // [Start] one for a program. Everything a [Provider] does by default is
-// correct; [Provider.Fail], [Provider.SetJWKS], [Provider.SetMetadata],
+// correct; [Provider.Fail], [Provider.FailRefresh], [Provider.SetJWKS], [Provider.SetMetadata],
 // [Provider.Down], the signing functions and the hooks of the login, such as
 // [Provider.SetAuthorizeResponse], make it wrong in exactly one way. A [Browser]
 // is what logs in.
@@ -46,6 +46,7 @@ type Provider struct {
 	endpoints         map[string]*endpoint
 	tokens            map[string]Claims
 	issued            []string
+	clientSecrets     []string
 	clientID          string
 	clientSecret      string
 	clientCertificate *x509.Certificate
@@ -53,6 +54,7 @@ type Provider struct {
 	assertions        []string
 	advanced          time.Duration
 	login             login
+	refreshes         refreshes
 
 	// Edits run one at a time, apart from mu, so that they may call the provider.
 	metadataMu   sync.Mutex
@@ -143,6 +145,7 @@ func start(tb testing.TB, opts []Option) (*Provider, error) {
 		clientID:     "client",
 		clientSecret: "secret",
 		login:        newLogin(settings.iss),
+		refreshes:    newRefreshes(),
 	}
 	for _, name := range endpointNames {
 		p.endpoints[name] = &endpoint{changed: make(chan struct{})}

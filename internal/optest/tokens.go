@@ -82,18 +82,19 @@ func (p *Provider) Revoke(token string) {
 // set, every client assertion received, the states, nonces and PKCE verifiers
 // received and what MarkSecret added: nothing that a log may show. The client
 // secret of the start is not among them, since "secret" is an ordinary word; nor
-// are received values of less than 16 characters, which no client makes.
+// are received values of less than 16 characters, which no client makes. Of all but
+// the client secrets only the newest few thousand are kept.
 func (p *Provider) Issued() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return slices.Clone(p.issued)
+	return slices.Concat(p.clientSecrets, p.issued)
 }
 
 // MarkSecret adds values to Issued, such as tokens made by Sign.
 func (p *Provider) MarkSecret(values ...string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.issued = append(p.issued, values...)
+	p.mark(values...)
 }
 
 // SetIntrospectionClient sets the one client that the introspection and token
@@ -103,7 +104,7 @@ func (p *Provider) SetIntrospectionClient(id, secret string) {
 	defer p.mu.Unlock()
 	p.clientID, p.clientSecret, p.login.public = id, secret, false
 	if secret != "" {
-		p.issued = append(p.issued, secret)
+		p.clientSecrets = append(p.clientSecrets, secret)
 	}
 }
 
@@ -115,7 +116,8 @@ func (p *Provider) SetAssertionChecker(check func(assertion string) error) {
 	p.checkAssertion = check
 }
 
-// Assertions returns the client assertions received, oldest first.
+// Assertions returns the client assertions received, oldest first, at most the last
+// thousand.
 func (p *Provider) Assertions() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -140,7 +142,7 @@ func (p *Provider) register(token string, response Claims) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.tokens[token] = response
-	p.issued = append(p.issued, token)
+	p.mark(token)
 }
 
 // Sign returns a compact JWS of the claims by the key's algorithm. The header

@@ -25,6 +25,8 @@ func defaultUser() Claims {
 // it. Claims of the scopes profile, email, address and phone are told to those who
 // ask for the scope, others to everybody. Nil brings the first user back: "alice",
 // with name "Alice", email "alice@example.com" and preferred_username "alice".
+// Of those who have that sub and are signed in already, the new claims are told from
+// their next refresh on.
 func (p *Provider) SetUser(claims Claims) {
 	user := defaultUser()
 	if claims != nil {
@@ -33,6 +35,7 @@ func (p *Provider) SetUser(claims Claims) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.login.user = user
+	p.refreshes.users[subject(user)] = user
 }
 
 // SetThinIDTokens keeps what is known of the user, apart from sub, out of ID
