@@ -22,8 +22,11 @@ const (
 	maxBody = 1 << 20
 	// maxConcurrentCalls bounds the calls under way that strangers can cause; the excess is turned away at once.
 	maxConcurrentCalls = 256
+	// maxConcurrentRefreshes bounds the refreshes under way, which have places of their own: they neither wait for what strangers
+	// cause nor take its places; the excess waits.
+	maxConcurrentRefreshes = 128
 	// maxRetryAfter bounds what we believe of a Retry-After header.
-	maxRetryAfter = time.Minute
+	maxRetryAfter = 10 * time.Minute
 )
 
 // callError is a failed call: no answer, or one with a status that is not wanted. Its text is for logs and holds no body.
@@ -35,6 +38,7 @@ type callError struct {
 	cause      error
 
 	blamesClient bool // the answer says that our client authentication is the reason
+	deadGrant    bool // of the token endpoint: a text in the answer says that the grant is of no use any more
 }
 
 func (e *callError) Error() string {
@@ -62,12 +66,16 @@ func (e *callError) blamesRequest() bool {
 	}
 }
 
-// retryAfter returns what the provider asked for in a Retry-After header.
-func retryAfter(err error) (time.Duration, bool) {
-	if call, ok := errors.AsType[*callError](err); ok && call.retryAfter > 0 {
-		return call.retryAfter, true
+// RetryAfterOf returns how long the provider asked to be left alone when it answered with status 429 or a failure of its own, at most
+// 10 minutes; 0 when it did not ask.
+func RetryAfterOf(err error) time.Duration {
+	if answer, ok := errors.AsType[*OAuthError](err); ok {
+		return answer.retryAfter
 	}
-	return 0, false
+	if failed, ok := errors.AsType[*callError](err); ok {
+		return failed.retryAfter
+	}
+	return 0
 }
 
 // newClient makes the one client of a provider. It follows no redirect: a credential, a token or our trust in the answer would
@@ -115,6 +123,16 @@ func (p *Provider) acquire() (release func(), err error) {
 	default:
 		return nil, ErrBusy
 	}
+}
+
+// acquireRefresh takes one of the slots for refreshes, waiting for it while ctx lasts; without one it returns ErrBusy.
+func (p *Provider) acquireRefresh(ctx context.Context) (release func(), err error) {
+	select {
+	case p.refreshes <- struct{}{}:
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%w: %w", ErrBusy, ctx.Err())
+	}
+	return func() { <-p.refreshes }, nil
 }
 
 // do makes one call within the configured timeout and returns status, header and body; a body over the cap is an error.
@@ -189,10 +207,16 @@ func statusError(endpoint string, status int, header http.Header, body []byte, n
 		// RFC 6749 section 5.2; some providers say so with 400
 		e.blamesClient = document["error"] == "invalid_client" || document["error"] == "unauthorized_client"
 	}
-	if status == http.StatusTooManyRequests || status >= http.StatusInternalServerError {
-		e.retryAfter = parseRetryAfter(header.Get("Retry-After"), now)
-	}
+	e.retryAfter = retryAfter(status, header, now)
 	return e
+}
+
+// retryAfter returns what an answer asks for that says that the provider cannot answer now.
+func retryAfter(status int, header http.Header, now time.Time) time.Duration {
+	if status != http.StatusTooManyRequests && status < http.StatusInternalServerError {
+		return 0
+	}
+	return parseRetryAfter(header.Get("Retry-After"), now)
 }
 
 // parseRetryAfter reads both forms of the header (RFC 9110 section 10.2.3), bounded; 0 when there is none.

@@ -123,9 +123,7 @@ func (i *Introspector) record(err error) {
 	if i.failures >= toleratedFailures {
 		rest = min(pauseAfter(i.failures-toleratedFailures), maxRest)
 	}
-	if after, ok := retryAfter(err); ok {
-		rest = max(rest, min(after, maxPause))
-	}
+	rest = max(rest, min(RetryAfterOf(err), maxPause))
 	if until := i.provider.now().Add(rest); until.After(i.retryAt) {
 		i.retryAt = until
 	}

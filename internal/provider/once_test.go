@@ -51,7 +51,8 @@ func TestExchangeOnce(t *testing.T) {
 	}
 }
 
-// The same over HTTP/2, where the provider can end one request as broken: net/http repeats what it can rewind, a code it must not.
+// The same over HTTP/2, where the provider can end one request as broken: net/http repeats what it can rewind, a code or a refresh
+// token it must not.
 func TestExchangeOnceHTTP2(t *testing.T) {
 	t.Parallel()
 	certificate := optest.NewCertificate(t, nil)
@@ -88,8 +89,15 @@ func TestExchangeOnceHTTP2(t *testing.T) {
 	if _, err := p.Exchange(t.Context(), basic, CodeGrant{Code: "code", RedirectURI: callback, Verifier: verifier}); !errors.Is(err, ErrToken) {
 		t.Errorf("Exchange: %v", err)
 	}
-	if n := requests.Load(); n != 1 {
+	if n := requests.Swap(0); n != 1 {
 		t.Errorf("the code was sent %d times", n)
+	}
+	p.client.CloseIdleConnections()
+	if _, err := p.Refresh(t.Context(), basic, RefreshGrant{RefreshToken: "rt"}); !errors.Is(err, ErrToken) || RefreshRefused(err) {
+		t.Errorf("Refresh: %v", err)
+	}
+	if n := requests.Load(); n != 1 {
+		t.Errorf("the refresh token was sent %d times", n)
 	}
 }
 

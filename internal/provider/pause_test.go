@@ -78,7 +78,7 @@ func TestFetchRetryAfter(t *testing.T) {
 	}{
 		{"20", http.StatusServiceUnavailable, 20 * time.Second, 20 * time.Second},
 		{"20", http.StatusTooManyRequests, 20 * time.Second, 20 * time.Second},
-		{"86400", http.StatusServiceUnavailable, maxRetryAfter, maxRetryAfter},
+		{"86400", http.StatusServiceUnavailable, maxAskedPause, maxAskedPause},
 		{"0", http.StatusServiceUnavailable, minPause, minPause * 5 / 4},
 		{"-5", http.StatusServiceUnavailable, minPause, minPause * 5 / 4},
 		{"soon", http.StatusServiceUnavailable, minPause, minPause * 5 / 4},
@@ -94,7 +94,7 @@ func TestFetchRetryAfter(t *testing.T) {
 				p.Warm()
 				synctest.Wait()
 				op.set(&op.discovery, answer(http.StatusOK, metadataOf(nil)))
-				time.Sleep(2 * maxRetryAfter)
+				time.Sleep(2 * maxAskedPause)
 				times := op.times("discovery")
 				if len(times) != 2 {
 					t.Fatalf("%d fetches", len(times))

@@ -1,5 +1,5 @@
 // Package provider is everything that talks to the identity provider: its metadata, its keys, token introspection, the exchange of
-// authorization codes, userinfo, the client's authentication there, and the one HTTP client that carries it all.
+// authorization codes and refresh tokens, userinfo, the client's authentication there, and the one HTTP client that carries it all.
 //
 // A [Provider] is shared by every handler that talks to the same provider in the same way, and outlives configuration reloads. It
 // fetches nothing until it is asked to or warmed up, keeps what it has while the provider is down, and recovers by itself.
@@ -40,6 +40,8 @@ const (
 	// Bounds of the pause after a failed fetch; it doubles from one to the other.
 	minPause = 500 * time.Millisecond
 	maxPause = 15 * time.Second
+	// maxAskedPause bounds the pause that the provider itself asks for.
+	maxAskedPause = time.Minute
 	// MinKeysLifetime is the least age at which keys are fetched again.
 	MinKeysLifetime = time.Minute
 	// MaxKeysLifetime is the greatest.
@@ -61,7 +63,9 @@ type Provider struct {
 	config Config
 	client *http.Client
 	now    func() time.Time
-	calls  chan struct{} // bounds the calls that strangers can cause
+
+	calls     chan struct{} // bounds the calls that strangers can cause
+	refreshes chan struct{} // bounds the refreshes, which strangers cannot cause
 
 	background context.Context // of work that no single request owns; ends at Close
 	cancel     context.CancelFunc
@@ -112,12 +116,13 @@ type observation struct {
 // New makes a provider. It does not open a connection.
 func New(config Config) *Provider {
 	p := &Provider{
-		config: config,
-		client: newClient(config),
-		now:    time.Now,
-		calls:  make(chan struct{}, maxConcurrentCalls),
-		forced: forced{interval: forcedInterval},
-		login:  forced{interval: loginInterval},
+		config:    config,
+		client:    newClient(config),
+		now:       time.Now,
+		calls:     make(chan struct{}, maxConcurrentCalls),
+		refreshes: make(chan struct{}, maxConcurrentRefreshes),
+		forced:    forced{interval: forcedInterval},
+		login:     forced{interval: loginInterval},
 	}
 	p.changed = make(chan struct{})
 	p.background, p.cancel = context.WithCancel(context.Background())

@@ -174,9 +174,7 @@ func (p *Provider) failed(err error) time.Duration {
 	p.lastFetch = p.now()
 	pause := pauseAfter(p.failures)
 	p.failures++
-	if after, ok := retryAfter(err); ok {
-		pause = max(pause, after)
-	}
+	pause = max(pause, min(RetryAfterOf(err), maxAskedPause))
 	p.retryAt = p.lastFetch.Add(pause)
 	if p.complete(p.state.Load()) {
 		// nobody waits: what is known stays in use, and no stranger's token makes us ask more often than this

@@ -44,44 +44,50 @@ const (
 
 // tokenParameters belong to the protocol or to the client's authentication, whichever method that uses.
 var tokenParameters = []string{
-	"grant_type", "code", "redirect_uri", "code_verifier", "client_id", "client_secret", "client_assertion", "client_assertion_type",
+	"grant_type", "code", "redirect_uri", "code_verifier", "refresh_token", "client_id", "client_secret", "client_assertion", "client_assertion_type",
 }
 
 // Exchange redeems an authorization code. It sends one request, whatever happens: a provider that sees a code twice may revoke what
 // it gave for it (RFC 6749 section 4.1.2). Errors wrap ErrToken, with an [*OAuthError] where the provider gives its reason, or are
 // what stopped discovery.
 func (p *Provider) Exchange(ctx context.Context, client *ClientAuthentication, grant CodeGrant) (*Tokens, error) {
-	form := maps.Clone(grant.Params)
-	if form == nil {
-		form = make(url.Values)
-	}
-	for _, name := range tokenParameters {
-		form.Del(name)
-	}
-	form.Set("grant_type", "authorization_code")
-	form.Set("code", grant.Code)
-	form.Set("redirect_uri", grant.RedirectURI)
-	if grant.Verifier != "" {
-		form.Set("code_verifier", grant.Verifier)
-	}
-	return p.requestTokens(ctx, client, form)
-}
-
-// requestTokens makes one token request.
-func (p *Provider) requestTokens(ctx context.Context, client *ClientAuthentication, form url.Values) (*Tokens, error) {
 	metadata, err := p.Metadata(ctx)
 	if err != nil {
 		return nil, err
-	}
-	c := call{endpoint: "token", url: metadata.endpointsFor(client).Token, form: form, header: make(http.Header), once: true}
-	if c.url == "" {
-		return nil, fmt.Errorf("%w: the metadata names no token_endpoint", ErrToken)
 	}
 	release, err := p.acquire()
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrToken, err)
 	}
 	defer release()
+	form := tokenForm("authorization_code", grant.Params)
+	form.Set("code", grant.Code)
+	form.Set("redirect_uri", grant.RedirectURI)
+	if grant.Verifier != "" {
+		form.Set("code_verifier", grant.Verifier)
+	}
+	return p.requestTokens(ctx, metadata, client, form)
+}
+
+// tokenForm begins the form of a token request with the configured parameters.
+func tokenForm(grantType string, params url.Values) url.Values {
+	form := maps.Clone(params)
+	if form == nil {
+		form = make(url.Values)
+	}
+	for _, name := range tokenParameters {
+		form.Del(name)
+	}
+	form.Set("grant_type", grantType)
+	return form
+}
+
+// requestTokens makes one token request. The caller holds a slot for it.
+func (p *Provider) requestTokens(ctx context.Context, metadata *Metadata, client *ClientAuthentication, form url.Values) (*Tokens, error) {
+	c := call{endpoint: "token", url: metadata.endpointsFor(client).Token, form: form, header: make(http.Header), once: true}
+	if c.url == "" {
+		return nil, fmt.Errorf("%w: the metadata names no token_endpoint", ErrToken)
+	}
 	if err := client.apply(&c, metadata, p.now()); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrToken, err)
 	}
@@ -91,6 +97,9 @@ func (p *Provider) requestTokens(ctx context.Context, client *ClientAuthenticati
 	}
 	tokens, err := parseTokens(status, header, body, p.now())
 	if err != nil {
+		if answer, ok := errors.AsType[*OAuthError](err); ok {
+			answer.secret = echoes(answer.Code, form)
+		}
 		return nil, fmt.Errorf("%w: %w", ErrToken, err)
 	}
 	return tokens, nil
@@ -101,12 +110,16 @@ func parseTokens(status int, header http.Header, body []byte, now time.Time) (*T
 	document, err := jose.ParseObject(string(body))
 	if err == nil {
 		if refusal := oauthErrorOf(status, document); refusal != nil {
+			refusal.retryAfter = retryAfter(status, header, now)
+			refusal.deadGrant = saysDeadGrant(document)
 			return nil, refusal
 		}
 	}
 	switch {
 	case status != http.StatusOK:
-		return nil, statusError("token", status, header, body, now)
+		failed := statusError("token", status, header, body, now)
+		failed.deadGrant = saysDeadGrant(document) || err != nil && !isHTML(header) && textSaysDeadGrant(body)
+		return nil, failed
 	case isHTML(header):
 		return nil, errors.New("the answer is an HTML page")
 	case err != nil:
@@ -197,11 +210,15 @@ type OAuthError struct {
 	Status      int
 	Code        string
 	Description string // the provider's text, which may hold anything: for nobody's eyes
+
+	retryAfter time.Duration
+	deadGrant  bool // a text in the answer says that the grant is of no use any more
+	secret     bool // Code holds something that nobody may read
 }
 
 // Error shows the code only where it looks like one, and the description never: either could hold what the request has brought.
 func (e *OAuthError) Error() string {
-	if !isErrorCode(e.Code) {
+	if e.secret || !isErrorCode(e.Code) {
 		return fmt.Sprintf("the token endpoint answered with status %d and an error", e.Status)
 	}
 	return fmt.Sprintf("the token endpoint answered with status %d and error %s", e.Status, e.Code)
@@ -220,6 +237,16 @@ func oauthErrorOf(status int, document map[string]any) *OAuthError {
 	code, _ := document["error"].(string)
 	description, _ := document["error_description"].(string)
 	return &OAuthError{Status: status, Code: code, Description: description}
+}
+
+// echoes reports whether an error code holds what the provider must have from the request.
+func echoes(code string, form url.Values) bool {
+	for _, name := range []string{"code", "code_verifier", "refresh_token", "client_secret", "client_assertion"} {
+		if value := form.Get(name); value != "" && (code == value || len(value) >= 8 && strings.Contains(code, value)) {
+			return true
+		}
+	}
+	return false
 }
 
 func isErrorCode(code string) bool {
