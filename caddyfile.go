@@ -84,7 +84,7 @@ func init() {
 //		# sessions
 //		session {
 //			secret             <secrets...>
-//			storage            cookie|caddy
+//			storage            cookie|caddy|<module> ...
 //			cookie_name        <name>
 //			cookie_domain      <domain>
 //			cookie_path        <path>
@@ -99,6 +99,15 @@ func init() {
 //			max_cookie_bytes   <bytes>
 //		}
 //		session_contents                      access_token|id_token|enc_id_token|user...
+//
+//		# their renewal by refresh token
+//		renew_access_token_on_expiry          [<on|off>]
+//		access_token_expires_leeway           <duration>
+//		access_token_expires_in               <duration>
+//		refresh_session_interval              <duration>
+//		refresh_grace                         <duration>
+//		refresh_failure                       keep|end
+//		refresh_coordination                  auto|local|storage
 //
 //		# bearer tokens
 //		bearer_only                           [<on|off>]
@@ -260,6 +269,13 @@ var subdirectives = map[string]func(*parser) error{
 	"error_template":                     text(func(h *Handler) *string { return &h.ErrorTemplate }),
 	"session":                            (*parser).session,
 	"session_contents":                   (*parser).sessionContents,
+	"renew_access_token_on_expiry":       optionalFlag(func(h *Handler) **bool { return &h.RenewAccessTokenOnExpiry }),
+	"access_token_expires_leeway":        duration(func(h *Handler) **Duration { return &h.AccessTokenExpiresLeeway }),
+	"access_token_expires_in":            duration(func(h *Handler) **Duration { return &h.AccessTokenExpiresIn }),
+	"refresh_session_interval":           duration(func(h *Handler) **Duration { return &h.RefreshSessionInterval }),
+	"refresh_grace":                      duration(func(h *Handler) **Duration { return &h.RefreshGrace }),
+	"refresh_failure":                    choice(func(h *Handler) *string { return &h.RefreshFailure }, refreshFailures),
+	"refresh_coordination":               choice(func(h *Handler) *string { return &h.RefreshCoordination }, refreshCoordinations),
 	"bearer_only":                        flag(func(h *Handler) *bool { return &h.BearerOnly }),
 	"ignore_bearer":                      flag(func(h *Handler) *bool { return &h.IgnoreBearer }),
 	"bearer_token_from":                  (*parser).bearerTokenFrom,

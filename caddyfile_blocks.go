@@ -1,5 +1,11 @@
 package openidconnect
 
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+)
+
 // blockOf reads the block of a setting, whose own settings are fields. A check's error about one of them is told by its name with the
 // setting's in front.
 func (p *parser) blockOf(setting string, fields map[string]func(*parser) error, repeatable string) error {
@@ -45,7 +51,7 @@ func (p *parser) session() error {
 	start := len(p.seen)
 	err := p.blockOf("session", map[string]func(*parser) error{
 		"secret":             list(func(*Handler) *StringList { return &s.Secret }),
-		"storage":            choice(func(*Handler) *string { return (*string)(&s.Storage) }, storages),
+		"storage":            storage(&s.Storage),
 		"cookie_name":        text(func(*Handler) *string { return &s.CookieName }),
 		"cookie_domain":      text(func(*Handler) *string { return &s.CookieDomain }),
 		"cookie_path":        text(func(*Handler) *string { return &s.CookiePath }),
@@ -63,6 +69,35 @@ func (p *parser) session() error {
 		return p.Err("session is empty")
 	}
 	return err
+}
+
+// storage reads the name of a storage, and for a guest module what belongs to that.
+func storage(field *SessionStorage) func(*parser) error {
+	return func(p *parser) error {
+		var name string
+		if err := text(func(*Handler) *string { return &name })(p); err != nil {
+			return err
+		}
+		switch {
+		case isInlineJSON(name):
+			return p.Err("storage is a name, with the settings of its module in a block")
+		case strings.Contains(name, "{"), name == storageCookie, name == storageCaddy:
+			*field = SessionStorage(name)
+			return nil
+		}
+		if err := checkStorageName(name); err != nil {
+			return p.Errf("storage: %v", err)
+		}
+		p.Prev() // to what module begins with
+		var object json.RawMessage
+		if err := module(storageNamespace, storageKey, func(*Handler) *json.RawMessage { return &object })(p); err != nil {
+			return err
+		}
+		if err := field.UnmarshalJSON(object); err != nil {
+			return p.WrapErr(fmt.Errorf("storage: %w", err))
+		}
+		return nil
+	}
 }
 
 func (p *parser) sessionContents() error {

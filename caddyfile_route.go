@@ -218,8 +218,8 @@ var loginSettings = []string{
 	"client_jwt_assertion_alg", "client_jwt_assertion_expires_in", "client_jwt_assertion_audience", "client_assertion_file",
 	"tenants", "scope", "redirect_uri", "path_prefix", "use_pkce", "use_nonce", "authorization_params", "token_params", "prompt", "max_age", "acr_values",
 	"resource", "display", "ui_locales", "response_mode", "id_token_signed_response_alg", "trusted_audiences", "userinfo",
-	"session", "session_contents",
+	"session", "session_contents", "refresh_coordination",
 }
 
-// sealSettings are those without which a session does not open.
-var sealSettings = []string{"tenants", "max_age", "acr_values", "id_token_signed_response_alg", "session"}
+// sealSettings are those without which a session does not open, or is renewed by two at a time.
+var sealSettings = []string{"tenants", "max_age", "acr_values", "id_token_signed_response_alg", "session", "refresh_coordination"}

@@ -263,7 +263,7 @@ func (rt *runtime) redeem(
 	if !received.HasSession() && (l.strict || r.Method == http.MethodPost) {
 		received = l.cookies.Unseen() // the browser kept back what it has, as another site sent it here
 	}
-	cookies, dropped, err := l.save(ctx, v, &received, sess, nil)
+	cookies, dropped, err := l.keep(ctx, v, &received, sess)
 	switch {
 	case errors.Is(err, session.ErrTooLarge):
 		refused := refuseClaim(reasonSessionTooLarge, "at most "+logText(l.cookies.Budget())+" bytes", biggestClaim(sess))
@@ -280,9 +280,7 @@ func (rt *runtime) redeem(
 			continue
 		}
 		l.memory.supersede(old.ID, rt.now().Add(min(l.absolute, 24*time.Hour)))
-		if old.reference != nil {
-			_ = l.store.Delete(ctx, old.reference) // it expires there in any case
-		}
+		rt.forgetSession(ctx, old)
 	}
 	outcome.id = sess.ID
 	outcome.target = location(returnURLOf(state, transaction), publicOrigin(r))

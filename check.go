@@ -23,9 +23,10 @@ var (
 	userinfoModes         = []string{userinfoAuto, userinfoOn, userinfoOff}
 	displays              = []string{"page", "popup", "touch", "wap"}
 	prompts               = []string{promptLogin, promptConsent, promptSelectAccount, promptCreate, promptNone}
-	storages              = []string{storageCookie, storageCaddy}
 	sameSites             = []string{sameSiteLax, sameSiteStrict, sameSiteNone}
 	cookieSecures         = []string{cookieSecureAuto, cookieSecureOn, cookieSecureOff}
+	refreshFailures       = []string{refreshFailureKeep, refreshFailureEnd}
+	refreshCoordinations  = []string{refreshCoordinationAuto, refreshCoordinationLocal, refreshCoordinationStorage}
 	clientAuthentications = []string{
 		provider.ClientSecretBasic, provider.ClientSecretPost, provider.ClientSecretJWT, provider.PrivateKeyJWT,
 		provider.TLSClientAuth, provider.SelfSignedTLSClientAuth, authNone,
@@ -51,6 +52,7 @@ func (h *Handler) check() error {
 	for _, check := range []func() error{
 		h.checkProvider, h.checkLists, h.checkTokens, h.checkKeys, h.checkClient, h.checkDurations, h.checkRules, h.checkHeaders,
 		h.checkResource, h.checkLogin, h.checkParameters, h.checkEndpoints, h.checkSession, h.checkSessionContents,
+		h.checkRefresh,
 	} {
 		if err := check(); err != nil {
 			return err
@@ -150,6 +152,8 @@ func (h *Handler) checkTokens() error {
 		{"response_mode", h.ResponseMode, responseModes},
 		{"userinfo", h.Userinfo, userinfoModes},
 		{"display", h.Display, displays},
+		{"refresh_failure", h.RefreshFailure, refreshFailures},
+		{"refresh_coordination", h.RefreshCoordination, refreshCoordinations},
 	} {
 		if err := h.oneOf(choice.field, choice.value, choice.valid); err != nil {
 			return err
@@ -196,6 +200,9 @@ func (h *Handler) checkDurations() error {
 		{"iat_slack", h.IatSlack, 0, maxClockSkew},
 		{"introspection_interval", h.IntrospectionInterval, 0, 24 * time.Hour},
 		{"max_age", h.MaxAge, 0, maxSessionLifetime},
+		{"access_token_expires_leeway", h.AccessTokenExpiresLeeway, 0, time.Hour},
+		{"access_token_expires_in", h.AccessTokenExpiresIn, time.Second, maxAccessTokenLifetime},
+		{"refresh_grace", h.RefreshGrace, time.Second, time.Hour},
 	} {
 		if value := span.value.or(span.least); value < span.least || value > span.most {
 			return fieldError(span.field, "%s is not between %s and %s", value, span.least, span.most)

@@ -10,12 +10,6 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
-// Where sessions live.
-const (
-	storageCookie = "cookie"
-	storageCaddy  = "caddy"
-)
-
 // The values of the SameSite attribute.
 const (
 	sameSiteLax    = "lax"
@@ -61,13 +55,15 @@ func (h *Handler) checkSession() error {
 		field, value string
 		valid        []string
 	}{
-		{"session.storage", string(s.Storage), storages},
 		{"session.cookie_same_site", string(s.CookieSameSite), sameSites},
 		{"session.cookie_secure", string(s.CookieSecure), cookieSecures},
 	} {
 		if err := h.oneOf(choice.field, choice.value, choice.valid); err != nil {
 			return err
 		}
+	}
+	if err := h.checkStorage(s.Storage); err != nil {
+		return err
 	}
 	if s.CookieDomain != "" && !h.unresolved(s.CookieDomain) {
 		if err := checkDomain("session.cookie_domain", s.CookieDomain); err != nil {
@@ -209,6 +205,10 @@ func (h *Handler) sessionWarnings() []string {
 		warnings = append(warnings, "use_pkce off without client authentication: whoever gets hold of a code can use it")
 	case !pkce && !nonce:
 		warnings = append(warnings, "use_pkce off and use_nonce off: a stolen code can be slipped into somebody's login")
+	}
+	if isOn(h.SetRefreshTokenHeader) && h.renews() {
+		warnings = append(warnings, "set_refresh_token_header beside renew_access_token_on_expiry: where refresh tokens are good for one use, "+
+			"an upstream that uses one ends the session")
 	}
 	s := h.Session
 	if s == nil {

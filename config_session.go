@@ -3,18 +3,17 @@ package openidconnect
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"strings"
 )
 
-// SessionConfig says how logins are remembered: in a cookie that only this handler can read.
+// SessionConfig says how logins are remembered: in a cookie that only this handler can read, or in a storage.
 type SessionConfig struct {
 	// The secrets that seal sessions, at least 16 bytes each: the first seals, all open, so that a new one is put in front of the old.
 	// Default: generated keys in Caddy's storage, shared by all instances on it and rotated
 	Secret StringList `json:"secret,omitempty"`
 
-	// Where sessions live: "cookie", or "caddy" for Caddy's storage, with a cookie that only names them. {"module": "caddy"} says the
-	// same. Default: cookie
+	// Where sessions live: "cookie"; "caddy" for Caddy's storage; or the name of a module of http.openid_connect.session_stores, with
+	// its settings as an object: {"module": "redis", ...}. All but the first leave a cookie that only names the session. Default: cookie
 	Storage SessionStorage `json:"storage,omitempty"`
 
 	// The name of the cookie. Default: oidc- and six digits made of issuer and client_id, with the prefix __Host- or __Secure- where
@@ -69,34 +68,6 @@ type SessionContents struct {
 
 	// The answer of the userinfo endpoint.
 	User bool `json:"user,omitempty"`
-}
-
-// SessionStorage is the name of a place for sessions. In JSON an object with the name as its module is accepted as well.
-type SessionStorage string
-
-// UnmarshalJSON reads both forms.
-func (s *SessionStorage) UnmarshalJSON(text []byte) error {
-	var name string
-	if text = bytes.TrimSpace(text); len(text) > 0 && text[0] == '{' {
-		var object map[string]json.RawMessage
-		if err := json.Unmarshal(text, &object); err != nil {
-			return err
-		}
-		if object["module"] == nil {
-			return errors.New(`an object needs "module", the name of the storage`)
-		}
-		for _, member := range sortedKeys(object) {
-			if member != "module" {
-				return unknownMember("", member, []string{"module"})
-			}
-		}
-		text = object["module"]
-	}
-	if err := json.Unmarshal(text, &name); err != nil || name == "" {
-		return errors.New("expected the name of a storage")
-	}
-	*s = SessionStorage(name)
-	return nil
 }
 
 // SameSite is a value of the SameSite attribute, in lower case. In JSON any case is accepted.

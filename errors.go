@@ -61,10 +61,12 @@ const (
 	reasonCrossSiteLogin     Reason = "cross_site_login"
 
 	// sessions
-	reasonSessionInvalid   Reason = "session_invalid"
-	reasonSessionExpired   Reason = "session_expired"
-	reasonSessionIdle      Reason = "session_idle"
-	reasonStoreUnavailable Reason = "store_unavailable"
+	reasonSessionInvalid     Reason = "session_invalid"
+	reasonSessionExpired     Reason = "session_expired"
+	reasonSessionIdle        Reason = "session_idle"
+	reasonRefreshRejected    Reason = "refresh_rejected"
+	reasonRefreshUnavailable Reason = "refresh_unavailable"
+	reasonStoreUnavailable   Reason = "store_unavailable"
 
 	// the provider
 	reasonProviderUnreachable      Reason = "provider_unreachable"
@@ -271,6 +273,14 @@ var answers = map[Reason]answer{
 	reasonSessionIdle: {
 		http.StatusUnauthorized, codeLoginRequired, "Authentication is required.",
 		"the session was not used for idling_timeout",
+	},
+	reasonRefreshRejected: {
+		http.StatusUnauthorized, codeLoginRequired, "Authentication is required.",
+		"the provider no longer takes the session's refresh token: see got; signed out there, disabled, or the token has its own end",
+	},
+	reasonRefreshUnavailable: {
+		http.StatusServiceUnavailable, codeUnavailable, "The session cannot be renewed at the moment.",
+		"the token endpoint does not answer, and the access token has expired; see refresh_failure",
 	},
 	reasonStoreUnavailable: {
 		http.StatusServiceUnavailable, codeUnavailable, "Sessions cannot be read at the moment.",

@@ -72,7 +72,7 @@ func (p *userinfoPolicy) wants(claims map[string]any, metadata *provider.Metadat
 func (rt *runtime) complete(
 	ctx context.Context, metadata *provider.Metadata, transaction *session.Transaction, code, state string,
 ) (sess *session.Session, user string, refused *refusal) {
-	l := rt.login
+	l, asked := rt.login, rt.now()
 	tokens, err := rt.provider.Exchange(ctx, l.client, provider.CodeGrant{
 		Code: code, RedirectURI: transaction.RedirectURI, Verifier: transaction.Verifier, Params: l.tokenParams,
 	})
@@ -82,9 +82,11 @@ func (rt *runtime) complete(
 	if tokens.IDToken == "" {
 		return nil, "", refuseClaim(reasonCodeExchangeFailed, "an id_token beside the access token", "none; does scope hold openid?")
 	}
-	token, refused := rt.verifyIDToken(ctx, tokens.IDToken, metadata, idTokenDemand{
-		nonce: transaction.Nonce, code: code, accessToken: tokens.AccessToken, state: state,
-		hasMaxAge: transaction.HasMaxAge, maxAge: transaction.MaxAge, acrValues: transaction.ACRValues,
+	token, refused := rt.verifyIDToken(ctx, tokens.IDToken, metadata, func(parsed *jose.Token) *refusal {
+		return l.idTokens.checkDemand(parsed, idTokenDemand{
+			nonce: transaction.Nonce, code: code, accessToken: tokens.AccessToken, state: state,
+			hasMaxAge: transaction.HasMaxAge, maxAge: transaction.MaxAge, acrValues: transaction.ACRValues,
+		}, rt.now())
 	})
 	if refused != nil {
 		if refused.answer().status == http.StatusUnauthorized {
@@ -93,17 +95,15 @@ func (rt *runtime) complete(
 		return nil, "", refused
 	}
 	needs := l.needs.load()
-	claims := maps.Clone(token.claims)
-	if !needs.keeps.idTokenClaims {
-		claims = map[string]any{"iss": token.claims["iss"], "sub": token.claims["sub"]}
-	}
-	if (needs.keeps.userinfo || needs.userinfo.mode == userinfoOn) && needs.userinfo.wants(claims, metadata) {
-		userinfo, refused := rt.fetchUserinfo(ctx, metadata, tokens.AccessToken, token)
+	claims, subject := needs.keeps.claimsOf(token), token.subject()
+	fromUserinfo := ""
+	if needs.wantUserinfo(claims, metadata) {
+		userinfo, refused := rt.fetchUserinfo(ctx, metadata, tokens.AccessToken, subject)
 		if refused != nil {
 			return nil, "", refused
 		}
 		if needs.keeps.userinfo {
-			mergeUserinfo(claims, userinfo)
+			fromUserinfo = mergeUserinfo(claims, userinfo)
 		}
 	}
 	rt.warnOfOverage(token.claims)
@@ -111,31 +111,28 @@ func (rt *runtime) complete(
 	if refused != nil {
 		rt.logger.Warn("the login has no claim that names its user", zap.String("expected", rt.usernameClaim.text), zap.String("got", refused.got))
 	}
-	return l.newSession(tokens, token, claims, needs.keeps, rt.now()), user, nil
+	sess = l.newSession(tokens, token, claims, needs.keeps, rt.now())
+	sess.Renewed, sess.AccessExpires = asked, l.accessExpiry(tokens, asked)
+	sess.UserinfoClaims = fromUserinfo
+	if transaction.Nonce != "" {
+		sess.NonceHash = nonceHash(transaction.Nonce)
+	}
+	return sess, user, nil
 }
 
 // newSession makes the session of a login, with an identifier that nobody has seen before.
 func (l *login) newSession(
 	tokens *provider.Tokens, token *idToken, claims map[string]any, keeps sessionContents, now time.Time,
 ) *session.Session {
-	for _, name := range transientClaims {
-		delete(claims, name)
-	}
-	text, err := json.Marshal(claims)
+	text, err := json.Marshal(withoutTransient(claims))
 	if err != nil {
 		text = []byte(token.payload) // claims came out of JSON
 	}
 	sess := &session.Session{
-		ID: session.NewID(), Claims: string(text), Scope: or(tokens.Scope, l.scope),
+		ID: session.NewID(), Claims: string(text), Scope: or(tokens.Scope, l.scope), Subject: token.subject(),
 		Created: now, LastUsed: now, IDTokenIssued: token.issued,
 	}
-	sess.Subject, _ = token.claims["sub"].(string)
 	sess.SID, _ = token.claims["sid"].(string)
-	if tokens.ExpiresIn > 0 {
-		sess.AccessExpires = now.Add(tokens.ExpiresIn)
-	} else if access, err := jose.Parse(tokens.AccessToken, jose.MaxProviderToken); err == nil {
-		sess.AccessExpires = access.Expiry // it is not ours to verify; this is a clock, no more
-	}
 	if keeps.accessToken {
 		sess.AccessToken = tokens.AccessToken
 	}
@@ -151,17 +148,51 @@ func (l *login) newSession(
 	return sess
 }
 
-// transientClaims are about the one exchange that is over.
-var transientClaims = []string{"nonce", "at_hash", "c_hash", "s_hash"}
+// accessExpiry is the end of an access token that was asked for at that time: as the answer says, else as the token itself does, else as
+// configured. Zero is not known.
+func (l *login) accessExpiry(tokens *provider.Tokens, asked time.Time) time.Time {
+	if tokens.ExpiresIn > 0 {
+		return asked.Add(tokens.ExpiresIn)
+	}
+	if access, err := jose.Parse(tokens.AccessToken, jose.MaxProviderToken); err == nil && !access.Expiry.IsZero() {
+		return access.Expiry // it is not ours to verify; this is a clock, no more
+	}
+	if l.accessExpiresIn > 0 {
+		return asked.Add(l.accessExpiresIn)
+	}
+	return time.Time{}
+}
 
-// mergeUserinfo adds what userinfo tells. What the ID token says is signed and stays; the claims that tokens are judged by never come
-// from userinfo.
-func mergeUserinfo(claims, userinfo map[string]any) {
-	for name, value := range userinfo {
-		if _, signed := claims[name]; !signed && !slices.Contains(protocolClaims, name) {
-			claims[name] = value
+// withoutTransient takes out what is about the one exchange that is over.
+func withoutTransient(claims map[string]any) map[string]any {
+	for _, name := range []string{"nonce", "at_hash", "c_hash", "s_hash"} {
+		delete(claims, name)
+	}
+	return claims
+}
+
+// claimsOf are the claims of an ID token that a session keeps.
+func (c *sessionContents) claimsOf(token *idToken) map[string]any {
+	if !c.idTokenClaims {
+		return map[string]any{"iss": token.claims["iss"], "sub": token.claims["sub"]}
+	}
+	return maps.Clone(token.claims)
+}
+
+// userinfoSeparator stands between the names of claims that came from userinfo.
+const userinfoSeparator = "\x00"
+
+// mergeUserinfo adds what userinfo tells, and returns the names of that. What the ID token says is signed and stays; the claims that tokens
+// are judged by never come from userinfo.
+func mergeUserinfo(claims, userinfo map[string]any) (names string) {
+	var added []string
+	for _, name := range sortedKeys(userinfo) {
+		if _, signed := claims[name]; !signed && !slices.Contains(protocolClaims, name) && !strings.Contains(name, userinfoSeparator) {
+			claims[name] = userinfo[name]
+			added = append(added, name)
 		}
 	}
+	return strings.Join(added, userinfoSeparator)
 }
 
 var protocolClaims = []string{
@@ -170,7 +201,7 @@ var protocolClaims = []string{
 }
 
 // fetchUserinfo asks the userinfo endpoint (OpenID Connect Core section 5.3). The answer must be about the same subject.
-func (rt *runtime) fetchUserinfo(ctx context.Context, metadata *provider.Metadata, accessToken string, token *idToken) (map[string]any, *refusal) {
+func (rt *runtime) fetchUserinfo(ctx context.Context, metadata *provider.Metadata, accessToken, subject string) (map[string]any, *refusal) {
 	text, compact, err := rt.provider.Userinfo(ctx, accessToken)
 	if err != nil {
 		refused := &refusal{reason: reasonUserinfoFailed, cause: err}
@@ -190,7 +221,7 @@ func (rt *runtime) fetchUserinfo(ctx context.Context, metadata *provider.Metadat
 	} else if claims, err = jose.ParseObject(text); err != nil {
 		return nil, &refusal{reason: reasonUserinfoFailed, cause: err}
 	}
-	if subject, ok := claims["sub"].(string); !ok || subject != token.claims["sub"] {
+	if sub, ok := claims["sub"].(string); !ok || sub != subject {
 		return nil, refuseClaim(reasonSubjectMismatch, "the sub of the ID token in userinfo", "another one, or none")
 	}
 	return claims, nil

@@ -49,6 +49,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	if rt.login != nil {
 		opened, dead, refused := rt.sessionOf(r, &st.visit)
+		if opened != nil && rt.refresh.enabled {
+			opened, dead, refused = rt.renew(r, &st.visit, opened)
+		}
 		switch {
 		case refused != nil:
 			return rt.refuse(w, r, st, "", refused)
@@ -79,6 +82,7 @@ func (rt *runtime) serveBearer(w http.ResponseWriter, r *http.Request, next cadd
 
 // serveSignedIn gives a request with a session what its user may have.
 func (rt *runtime) serveSignedIn(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, st *requestState, opened *openedSession) error {
+	rt.carryOn(r.Context(), &st.visit, opened)
 	id, refused := rt.identifySession(opened)
 	if refused != nil {
 		st.signedIn = true
@@ -90,7 +94,6 @@ func (rt *runtime) serveSignedIn(w http.ResponseWriter, r *http.Request, next ca
 	st.keepAuthorization(r)
 	rt.headers.set(r, id, opened.AccessToken)
 	st.identify(id, opened.AccessToken)
-	st.visit.reply = rt.renewal(r.Context(), &st.visit, opened)
 	return next.ServeHTTP(st.response(w, true), r)
 }
 
@@ -106,7 +109,7 @@ func (rt *runtime) serveAnonymous(w http.ResponseWriter, r *http.Request, next c
 	}
 	if rt.login != nil && navigationOf(r) == topNavigation && st.dead != "" && !st.visit.keep {
 		st.visit.reply = rt.login.cookies.DeleteSession(&st.visit.cookies, st.visit.secure)
-		if st.dead != reasonSessionInvalid { // which anybody can send
+		if st.dead != reasonSessionInvalid && st.dead != reasonRefreshRejected { // which anybody can send, or was told when it happened
 			rt.logger.Info("session ended", zap.String("reason", string(st.dead)), zap.String("hint", answers[st.dead].hint),
 				zap.String("issuer", rt.issuerName), zap.String("host", r.Host), zap.String("request_id", requestID(r)))
 		}

@@ -58,8 +58,16 @@ func (p *idTokenPolicy) acceptedAlgorithms(metadata *provider.Metadata) []string
 	return slices.DeleteFunc(slices.Clone(metadata.IDTokenSigningAlgs), func(alg string) bool { return !slices.Contains(asymmetric, alg) })
 }
 
-// verifyIDToken decides on an ID token, cheap checks first.
-func (rt *runtime) verifyIDToken(ctx context.Context, raw string, metadata *provider.Metadata, demand idTokenDemand) (*idToken, *refusal) {
+// subject is who the token is about.
+func (t *idToken) subject() string {
+	subject, _ := t.claims["sub"].(string)
+	return subject
+}
+
+// verifyIDToken decides on an ID token, cheap checks first. further judges what it has to say about the login in particular.
+func (rt *runtime) verifyIDToken(
+	ctx context.Context, raw string, metadata *provider.Metadata, further func(*jose.Token) *refusal,
+) (*idToken, *refusal) {
 	policy := &rt.login.idTokens
 	parsed, err := jose.Parse(raw, jose.MaxProviderToken)
 	if err != nil {
@@ -71,7 +79,7 @@ func (rt *runtime) verifyIDToken(ctx context.Context, raw string, metadata *prov
 	if refused := policy.checkClaims(parsed, metadata, rt.now()); refused != nil {
 		return nil, refused
 	}
-	if refused := policy.checkDemand(parsed, demand, rt.now()); refused != nil {
+	if refused := further(parsed); refused != nil {
 		return nil, refused
 	}
 	if refused := rt.verifyProviderSignature(ctx, parsed, policy.secretKeys); refused != nil {
@@ -156,16 +164,8 @@ func (p *idTokenPolicy) checkDemand(token *jose.Token, demand idTokenDemand, now
 	} else if nonce, present := claims["nonce"]; present && nonce != "" {
 		return refuseClaim(reasonNonceMismatch, "no nonce, as none was sent", "one of another login")
 	}
-	for _, hash := range []struct{ name, of string }{{"at_hash", demand.accessToken}, {"c_hash", demand.code}, {"s_hash", demand.state}} {
-		value, present := claims[hash.name]
-		if !present {
-			continue
-		}
-		text, _ := value.(string)
-		expected, known := halfHash(token.Algorithm, hash.of)
-		if !known || hash.of == "" || subtle.ConstantTimeCompare([]byte(text), []byte(expected)) != 1 {
-			return refuseClaim(reasonHashMismatch, hash.name+" of what came with the token", "another one")
-		}
+	if refused := checkHashes(token, map[string]string{"at_hash": demand.accessToken, "c_hash": demand.code, "s_hash": demand.state}); refused != nil {
+		return refused
 	}
 	if demand.hasMaxAge {
 		seconds, _ := claims["auth_time"].(json.Number)
@@ -184,6 +184,28 @@ func (p *idTokenPolicy) checkDemand(token *jose.Token, demand idTokenDemand, now
 		}
 	}
 	return nil
+}
+
+// checkHashes compares the hashes that a token has of what came with it.
+func checkHashes(token *jose.Token, of map[string]string) *refusal {
+	for _, name := range sortedKeys(of) {
+		value, present := token.Claims[name]
+		if !present {
+			continue
+		}
+		text, _ := value.(string)
+		expected, known := halfHash(token.Algorithm, of[name])
+		if !known || of[name] == "" || subtle.ConstantTimeCompare([]byte(text), []byte(expected)) != 1 {
+			return refuseClaim(reasonHashMismatch, name+" of what came with the token", "another one")
+		}
+	}
+	return nil
+}
+
+// nonceHash is what a session keeps of its login's nonce, should a renewed ID token repeat it.
+func nonceHash(nonce string) [16]byte {
+	sum := sha256.Sum256([]byte(nonce))
+	return [16]byte(sum[:])
 }
 
 // halfHash is the left half of the hash of text, by the hash function of a signature algorithm (OpenID Connect Core section

@@ -48,15 +48,18 @@ type login struct {
 	strict, framed bool // cookie_same_site strict, none
 	cookies        *session.Cookies
 	sealer         *session.Sealer
-	store          session.Store // nil: the cookie holds the session
+	store          *session.Store    // nil: the cookie holds the session
+	shared         *session.Renewals // nil: renewals are not coordinated with other instances
 	opened         *sessionCache
 	memory         *loginMemory
+	renewals       *renewals
 	announced      *announcements
 	adoptStorage   []func()                          // once the configuration runs
 	unfit          atomic.Pointer[provider.Metadata] // that was complained of
 	compared       atomic.Pointer[provider.Metadata] // with the configuration
 
 	idle, absolute, reissue time.Duration
+	accessExpiresIn         time.Duration // of an access token that says nothing; 0: without end
 }
 
 // requestParameter is a parameter of the authorization request whose value may hold placeholders of the request.

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+
+	"github.com/caddy-openid-connect/caddy-openid-connect/internal/provider"
 )
 
 // loginNeeds is what the handlers that share a session need of a login.
@@ -62,6 +64,11 @@ func (s *sharedNeeds) load() *loginNeeds {
 	united.userinfo.scopes = slices.Compact(united.userinfo.scopes)
 	s.united.Store(united)
 	return united
+}
+
+// wantUserinfo reports whether the provider has to be asked for more than these claims.
+func (n *loginNeeds) wantUserinfo(claims map[string]any, metadata *provider.Metadata) bool {
+	return (n.keeps.userinfo || n.userinfo.mode == userinfoOn) && n.userinfo.wants(claims, metadata)
 }
 
 // and is what serves both.

@@ -20,7 +20,8 @@ const (
 	resultUnavailable  = "unavailable"
 	resultLogin        = "login" // sent to the provider
 	resultBadGateway   = "bad_gateway"
-	resultSucceeded    = "succeeded" // of a login
+	resultSucceeded    = "succeeded" // of a login or a renewal
+	resultRejected     = "rejected"  // of a renewal
 )
 
 func resultOf(status int) string {
@@ -50,6 +51,7 @@ const (
 type metrics struct {
 	requests         *prometheus.CounterVec
 	logins           *prometheus.CounterVec
+	refreshes        *prometheus.CounterVec
 	validations      *prometheus.CounterVec
 	cacheHits        prometheus.Counter
 	cacheMisses      prometheus.Counter
@@ -74,6 +76,8 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 			"Requests by method of authentication and result."), []string{"method", "result"}),
 		logins: prometheus.NewCounterVec(counter("logins_total",
 			"Logins that came back from the provider: succeeded, or the reason why not."), []string{"result"}),
+		refreshes: prometheus.NewCounterVec(counter("refreshes_total",
+			"Refresh tokens sent to the provider: succeeded, rejected by it, unavailable, or why the session could not go on."), []string{"result"}),
 		validations: prometheus.NewCounterVec(counter("token_validations_total",
 			"Bearer tokens judged, by result and reason of refusal."), []string{"result", "reason"}),
 		cacheHits: prometheus.NewCounter(counter("token_cache_hits_total",
@@ -90,7 +94,7 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 			"Whether the last fetch of the provider's metadata and keys succeeded.")), []string{"issuer"}),
 	}
 	err := errors.Join(
-		register(registry, &m.requests), register(registry, &m.logins), register(registry, &m.validations),
+		register(registry, &m.requests), register(registry, &m.logins), register(registry, &m.refreshes), register(registry, &m.validations),
 		register(registry, &m.cacheHits), register(registry, &m.cacheMisses),
 		register(registry, &m.providerRequests), register(registry, &m.providerDuration), register(registry, &m.providerUp),
 	)
@@ -115,6 +119,8 @@ func register[C prometheus.Collector](registry prometheus.Registerer, collector 
 func (m *metrics) request(method, result string) { m.requests.WithLabelValues(method, result).Inc() }
 
 func (m *metrics) login(result string) { m.logins.WithLabelValues(result).Inc() }
+
+func (m *metrics) refresh(result string) { m.refreshes.WithLabelValues(result).Inc() }
 
 func (m *metrics) refusedToken(reason Reason) {
 	m.validations.WithLabelValues("refused", string(reason)).Inc()

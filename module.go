@@ -329,6 +329,37 @@ type Handler struct {
 	// What a session keeps. Default: what the configuration needs
 	SessionContents *SessionContents `json:"session_contents,omitempty"`
 
+	// Exchange the refresh token for new tokens when the access token is about to expire, so that the session goes on with it. Providers
+	// give a refresh token for the scope offline_access, or by their own settings. Default: true
+	RenewAccessTokenOnExpiry *bool `json:"renew_access_token_on_expiry,omitempty"`
+
+	// How long before its expiry the access token is renewed, up to 1h. A token is used for at least half of its lifetime, however
+	// long this is. Default: 30s, at most a fifth of the lifetime
+	AccessTokenExpiresLeeway *Duration `json:"access_token_expires_leeway,omitempty"`
+
+	// The lifetime of access tokens where the provider does not state one, from 1s to 365d. Default: the exp of the token if it is a
+	// JWT, else such a token does not expire
+	AccessTokenExpiresIn *Duration `json:"access_token_expires_in,omitempty"`
+
+	// How old the claims of a session may get before they are renewed by the refresh token, although the access token lives: from 1s
+	// to absolute_timeout; 0 leaves them until then. Default: 0
+	RefreshSessionInterval *Duration `json:"refresh_session_interval,omitempty"`
+
+	// How long after a renewal requests with the cookie from before it still get the renewed session: those that were under way, or
+	// come from a tab that has slept. Afterwards such a cookie is worth nothing. From 1s to 1h. Default: 2m
+	RefreshGrace *Duration `json:"refresh_grace,omitempty"`
+
+	// What becomes of a session whose renewal fails for want of the provider: "keep" until absolute_timeout or 10m past the expiry of
+	// the access token, whichever is first, where requests whose upstream needs a live access token get 503 with Retry-After meanwhile;
+	// or "end" with that token. A refresh token that the provider refuses ends the session in either case. Default: keep
+	RefreshFailure string `json:"refresh_failure,omitempty"`
+
+	// How instances keep from spending a refresh token twice: "storage" by a lock and the result in what they share, which is the
+	// session's storage unless that is the cookie, else Caddy's; "local" not at all, for a single instance, whose memory does it; or
+	// "auto", which is "storage" where sessions live in a storage or Caddy's is another than the default file storage, else "local".
+	// Default: auto
+	RefreshCoordination string `json:"refresh_coordination,omitempty"`
+
 	resolved bool // placeholders have been replaced
 	runtime  *runtime
 }
@@ -339,31 +370,6 @@ func (*Handler) CaddyModule() caddy.ModuleInfo {
 		ID:  "http.handlers.openid_connect",
 		New: func() caddy.Module { return new(Handler) },
 	}
-}
-
-// Provision makes the immutable runtime that requests read. It opens no connection and writes no file.
-func (h *Handler) Provision(ctx caddy.Context) error {
-	if err := resolvePlaceholders(h); err != nil {
-		return err
-	}
-	h.resolved = true
-	if err := h.check(); err != nil {
-		return err
-	}
-	rt, err := h.newRuntime(ctx)
-	if err != nil {
-		return err
-	}
-	h.runtime = rt
-	return nil
-}
-
-// Cleanup releases what Provision took, which may be nothing.
-func (h *Handler) Cleanup() error {
-	if h.runtime == nil {
-		return nil
-	}
-	return h.runtime.release()
 }
 
 // Interface guards

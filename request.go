@@ -241,6 +241,9 @@ func (w *responseWriter) decide() {
 		w.ours.FilterResponse(header)
 		session.Write(header, w.st.ownCookies) // those of a handler within this one
 	}
+	if carried := w.st.visit.carried; carried != nil && w.st.rt.login.isOutdated(carried) {
+		w.cookies = nil // the upstream has taken its time, and the browser has something newer
+	}
 	switch {
 	case len(w.cookies) > 0:
 		header["Cache-Control"] = []string{"private, no-store"}

@@ -40,6 +40,7 @@ type runtime struct {
 	provider *sharedProvider
 	tokens   *tokenCache
 	login    *login // nil with bearer_only
+	refresh  refreshPolicy
 	cookies  *session.Cookies
 	pages    *pageSet
 

@@ -53,7 +53,10 @@ func (h *Handler) acquireLogin(ctx caddy.Context, rt *runtime) error {
 		idle:         settings.IdlingTimeout.or(0),
 		absolute:     settings.AbsoluteTimeout.or(defaultAbsoluteTimeout),
 		reissue:      settings.ReissueInterval.or(defaultReissueInterval),
+
+		accessExpiresIn: h.AccessTokenExpiresIn.or(0),
 	}
+	rt.refresh = h.refreshPolicy()
 	if l.idle > 0 {
 		l.reissue = min(l.reissue, l.idle/2)
 	}
@@ -121,13 +124,13 @@ func (h *Handler) sessionContents(rt *runtime) sessionContents {
 	if h.SessionContents == nil {
 		return sessionContents{
 			userinfo: true, idTokenClaims: true, idTokenCopy: rt.headers.idToken, rawIDToken: rt.headers.rawIDToken,
-			accessToken: rt.headers.accessToken, refreshToken: rt.headers.refreshToken,
+			accessToken: rt.headers.accessToken, refreshToken: rt.headers.refreshToken || rt.refresh.enabled,
 		}
 	}
 	return sessionContents{
 		userinfo: h.SessionContents.User, idTokenClaims: h.SessionContents.IDToken,
 		idTokenCopy: h.SessionContents.IDToken && rt.headers.idToken, rawIDToken: h.SessionContents.EncIDToken,
-		accessToken: h.SessionContents.AccessToken, refreshToken: rt.headers.refreshToken,
+		accessToken: h.SessionContents.AccessToken, refreshToken: rt.headers.refreshToken || rt.refresh.enabled,
 	}
 }
 
@@ -186,24 +189,20 @@ func (h *Handler) acquireSessions(ctx caddy.Context, rt *runtime, settings Sessi
 		return err
 	}
 	l.sealer = session.NewSealer(keys)
-	if settings.Storage == storageCaddy {
-		store, err := share(rt, "session store "+place, func() *storedSessions { return newStoredSessions(storage, rt.logger) })
-		if err != nil {
-			return err
-		}
-		l.adoptStorage = append(l.adoptStorage, func() { store.SetStorage(storage, rt.logger) })
-		l.store = store
+	if err := h.acquireStores(ctx, rt, settings.Storage, place); err != nil {
+		return err
 	}
 	scope := fmt.Sprintf("%q %q %q %q %+v %v %q %v", place, l.issuer, l.clientID, l.checks, h.cookieConfig(settings), secrets, settings.Storage, l.absolute)
 	needs, needsErr := share(rt, fmt.Sprintf("login needs %s %q %+v", scope, h.Userinfo, h.SessionContents), newSharedNeeds)
 	opened, openedErr := share(rt, "opened sessions "+scope, newSessionCache)
 	memory, memoryErr := share(rt, "logins "+scope, newLoginMemory)
+	renewals, renewalsErr := share(rt, "renewals "+scope, newRenewals)
 	announced, announcedErr := share(rt, "announcements", newAnnouncements)
-	if err := errors.Join(needsErr, openedErr, memoryErr, announcedErr); err != nil {
+	if err := errors.Join(needsErr, openedErr, memoryErr, renewalsErr, announcedErr); err != nil {
 		return err
 	}
 	rt.releases = append(rt.releases, needs.add(rt.number, loginNeeds{keeps: h.sessionContents(rt), userinfo: h.userinfoPolicy(rt)}))
-	l.needs, l.opened, l.memory, l.announced = needs, opened, memory, announced
+	l.needs, l.opened, l.memory, l.renewals, l.announced = needs, opened, memory, renewals, announced
 	return nil
 }
 

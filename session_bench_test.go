@@ -50,7 +50,7 @@ func sealedCookie(b *testing.B, h *Handler, claims map[string]any, tokenSize int
 		ID: session.NewID(), Subject: "alice", Claims: string(text), Created: now, LastUsed: now, Scope: "openid",
 		AccessToken: token.String()[:tokenSize], AccessExpires: now.Add(time.Hour),
 	}
-	cookies, _, err := l.save(b.Context(), v, &v.cookies, sess, nil)
+	cookies, _, err := l.keep(b.Context(), v, &v.cookies, sess)
 	if err != nil {
 		b.Fatal(err)
 	}

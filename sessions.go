@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
-	"errors"
 	"hash/maphash"
 	"net/http"
 	"slices"
@@ -27,8 +26,6 @@ const (
 	maxKeptBeside = 256
 	// storedSessionLifetime is how long a session of a server-side store is believed before it is read again.
 	storedSessionLifetime = 5 * time.Second
-	// storeTimeout bounds one access to the store.
-	storeTimeout = 5 * time.Second
 )
 
 // openedSession is a session that was opened with our keys. Like a verified token it holds facts; whether they open anything is
@@ -36,12 +33,13 @@ const (
 type openedSession struct {
 	verifiedToken // its payload are the claims
 	*session.Session
+	key       sessionKey         // by which it is kept
 	reference *session.Reference // with a server-side store
 	current   bool               // sealed with the newest key
 	returned  atomic.Bool        // the loop breaker knows that it came back
 
 	mu       sync.Mutex
-	reissued []string // the cookies of its renewal, the same for all requests that bring the old one
+	reissued string // the value of its new cookie, the same for all requests that bring the old one
 	at       time.Time
 }
 
@@ -117,7 +115,7 @@ func (rt *runtime) sessionOf(r *http.Request, v *visit) (opened *openedSession, 
 		case opened != nil && opened.Subject != candidate.Subject:
 			// somebody has planted a second cookie beside the first; nobody can say which is the user's
 			return nil, reasonSessionInvalid, nil
-		case opened == nil || candidate.LastUsed.After(opened.LastUsed):
+		case opened == nil || candidate.isNewerThan(opened):
 			opened = candidate
 		}
 	}
@@ -127,11 +125,23 @@ func (rt *runtime) sessionOf(r *http.Request, v *visit) (opened *openedSession, 
 		}
 		return nil, dead, nil
 	}
+	if rt.refresh.isDue(opened.Session, now) || rt.login.judgeClocks(opened.Session, now) != "" {
+		// an older cookie may have come late: what counts then is the newest session, and whether there still is one
+		found := rt.login.renewals.look(opened.Session, now)
+		if found.kind == standingEnded {
+			return nil, found.ended, nil
+		}
+		if found.kind == standingReplaced || found.kind == standingSpent {
+			if opened, dead, refused = rt.moveOn(r.Context(), v, opened, found); opened == nil {
+				return nil, dead, refused
+			}
+		}
+	}
 	if dead := rt.login.judgeClocks(opened.Session, now); dead != "" {
-		v.keep = rt.login.memory.isSuperseded(opened.ID)
+		v.keep = rt.login.isOutdated(opened.Session)
 		return nil, dead, nil
 	}
-	if dead := judgeToken(opened.Session, now); dead != "" && rt.headers.accessToken {
+	if dead := judgeToken(opened.Session, now); dead != "" && rt.headers.accessToken && !rt.refresh.canRenew(opened.Session) {
 		v.keep = true // handlers that pass no token on still take it
 		return nil, dead, nil
 	}
@@ -142,10 +152,26 @@ func (rt *runtime) sessionOf(r *http.Request, v *visit) (opened *openedSession, 
 	return opened, "", nil
 }
 
+// isNewerThan compares two sessions of one browser.
+func (o *openedSession) isNewerThan(other *openedSession) bool {
+	if o.ID == other.ID && o.Generation != other.Generation {
+		return o.Generation > other.Generation
+	}
+	return o.LastUsed.After(other.LastUsed)
+}
+
+// endOf is when a session ends whatever happens.
+func (l *login) endOf(sess *session.Session) time.Time { return sess.Created.Add(l.absolute) }
+
+// isOutdated reports whether the browser is known to have something newer than this session; answers to it leave the browser's cookie alone.
+func (l *login) isOutdated(sess *session.Session) bool {
+	return l.memory.isSuperseded(sess.ID) || l.renewals.isNewerThan(sess)
+}
+
 // judgeClocks looks at the clocks of a session itself, the absolute and the idle one.
 func (l *login) judgeClocks(sess *session.Session, now time.Time) Reason {
 	switch {
-	case !now.Before(sess.Created.Add(l.absolute)):
+	case !now.Before(l.endOf(sess)):
 		return reasonSessionExpired
 	case l.idle > 0 && !now.Before(sess.LastUsed.Add(l.idle)):
 		return reasonSessionIdle
@@ -159,7 +185,7 @@ func judgeToken(sess *session.Session, now time.Time) Reason {
 	switch {
 	case sess.AccessToken == "":
 		return reasonSessionInvalid // made when it did not have to be kept
-	case !sess.AccessExpires.IsZero() && !now.Before(sess.AccessExpires):
+	case hasExpired(sess, now):
 		return reasonSessionExpired
 	default:
 		return ""
@@ -177,35 +203,32 @@ func (rt *runtime) openSession(ctx context.Context, v *visit, sealed string, now
 	if err != nil || (reference != nil) != (l.store != nil) {
 		return nil, reasonSessionInvalid, nil
 	}
-	opened := &openedSession{reference: reference, current: current}
 	if reference != nil {
-		if !now.Before(reference.Expires) {
-			v.keep = v.keep || l.memory.isSuperseded(reference.ID)
-			return nil, reasonSessionExpired, nil
+		var reason Reason
+		var refused *refusal
+		if sess, reason, refused = l.loadSession(ctx, reference); sess == nil {
+			v.keep = v.keep || refused == nil && l.memory.isSuperseded(reference.ID)
+			return nil, reason, refused
 		}
-		ctx, cancel := context.WithTimeout(ctx, storeTimeout)
-		defer cancel()
-		switch sess, err = l.store.Load(ctx, reference); {
-		case errors.Is(err, session.ErrNotFound):
-			v.keep = v.keep || l.memory.isSuperseded(reference.ID)
-			return nil, reasonSessionExpired, nil
-		case err != nil:
-			return nil, "", &refusal{reason: reasonStoreUnavailable, cause: err}
-		}
-	}
-	opened.Session = sess
-	opened.payload = sess.Claims
-	opened.cachedUntil = sess.Created.Add(l.absolute)
-	if reference != nil {
-		opened.cachedUntil = now.Add(storedSessionLifetime)
 	}
 	if len(sealed)+maxKeptBeside < v.cookieBytes {
 		key.sealed = strings.Clone(sealed) // not the whole header with it
 	}
-	if len(sealed)+len(sess.Claims)+len(sess.AccessToken) <= maxOpenedSize {
-		l.opened.put(key, opened)
-	}
+	opened := &openedSession{Session: sess, key: key, reference: reference, current: current}
+	l.remember(opened, now)
 	return opened, "", nil
+}
+
+// remember keeps a session opened for the requests to come.
+func (l *login) remember(opened *openedSession, now time.Time) {
+	opened.payload = opened.Claims
+	opened.cachedUntil = l.endOf(opened.Session)
+	if opened.reference != nil {
+		opened.cachedUntil = now.Add(storedSessionLifetime)
+	}
+	if len(opened.key.sealed)+len(opened.Claims)+len(opened.AccessToken) <= maxOpenedSize {
+		l.opened.put(opened.key, opened)
+	}
 }
 
 // identifySession makes the identity that this handler sees in a session, by the same rules as in a token.
@@ -272,52 +295,71 @@ func accountOf(claims map[string]any) string {
 	return ""
 }
 
-// renewal returns the cookies that carry a session on: when it was last reissued long enough ago, or sealed with an older key. All requests
-// that bring the same cookie get the same new one.
-func (rt *runtime) renewal(ctx context.Context, v *visit, opened *openedSession) []string {
+// carryOn notes the cookies that the answer has to bring: of a session that was renewed, or last reissued long enough ago, or sealed with an
+// older key. All requests that bring the same cookie get the same new one.
+func (rt *runtime) carryOn(ctx context.Context, v *visit, opened *openedSession) {
 	l := rt.login
 	now := rt.now()
-	if opened.current && now.Sub(opened.LastUsed) < l.reissue || l.memory.isSuperseded(opened.ID) {
-		return nil
+	if l.memory.isSuperseded(opened.ID) {
+		return
 	}
-	opened.mu.Lock()
-	defer opened.mu.Unlock()
-	if opened.reissued != nil && now.Sub(opened.at) < l.reissue {
-		return opened.reissued
+	sealed := v.renewed
+	if !opened.current || now.Sub(opened.LastUsed) >= l.reissue {
+		reissued, err := rt.reissue(ctx, v, opened, now)
+		if err != nil {
+			rt.logger.Error("session not reissued", zap.String("reason", string(reasonStoreUnavailable)), zap.Error(err))
+		} else {
+			sealed = reissued
+		}
 	}
-	renewed := *opened.Session
-	renewed.LastUsed = now
-	cookies, _, err := l.save(ctx, v, &v.cookies, &renewed, opened.reference)
-	if err != nil {
-		rt.logger.Error("session not reissued", zap.String("reason", string(reasonStoreUnavailable)), zap.Error(err))
-		return nil
+	if sealed != "" {
+		v.reply = l.cookies.Session(&v.cookies, v.secure, sealed, l.endOf(opened.Session).Sub(now))
+		v.carried = opened.Session
 	}
-	opened.reissued, opened.at = cookies, now
-	return cookies
 }
 
-// save seals a session into cookies, and into the store where there is one. What else the browser has of a session, which received
-// tells, is deleted.
-func (l *login) save(
-	ctx context.Context, v *visit, received *session.Received, sess *session.Session, reference *session.Reference,
-) (cookies []string, dropped bool, err error) {
+// reissue seals the session anew, as one that has just been used.
+func (rt *runtime) reissue(ctx context.Context, v *visit, opened *openedSession, now time.Time) (string, error) {
+	opened.mu.Lock()
+	defer opened.mu.Unlock()
+	if opened.reissued != "" && now.Sub(opened.at) < rt.login.reissue {
+		return opened.reissued, nil
+	}
+	used := *opened.Session
+	used.LastUsed = now
+	sealed, _, err := rt.login.seal(ctx, v, &used, opened.reference)
+	if err == nil {
+		opened.reissued, opened.at = sealed, now
+	}
+	return sealed, err
+}
+
+// seal makes the value of a session's cookie.
+func (l *login) seal(ctx context.Context, v *visit, sess *session.Session, reference *session.Reference) (sealed string, dropped bool, err error) {
 	binding := l.binding(v, l.cookies.Name(v.secure))
-	var sealed string
-	if l.store == nil {
-		sealed, dropped, err = l.cookies.SealSession(ctx, l.sealer, binding, sess)
-	} else {
-		if reference == nil {
-			reference = &session.Reference{ID: sess.ID, Expires: sess.Created.Add(l.absolute)}
-			rand.Read(reference.Key[:])
-		}
-		ctx, cancel := context.WithTimeout(ctx, storeTimeout)
-		defer cancel()
-		if err = l.store.Save(ctx, reference, sess); err == nil {
-			sealed, err = l.sealer.SealReference(ctx, binding, reference)
+	if reference == nil {
+		return l.cookies.SealSession(ctx, l.sealer, binding, sess)
+	}
+	named := *reference
+	named.LastUsed = sess.LastUsed
+	sealed, err = l.sealer.SealReference(ctx, binding, &named)
+	return sealed, false, err
+}
+
+// keep keeps the session of a login: in the cookies that it returns, and in the store where there is one. What else the browser has of a
+// session, which received tells, is deleted.
+func (l *login) keep(ctx context.Context, v *visit, received *session.Received, sess *session.Session) (cookies []string, dropped bool, err error) {
+	var reference *session.Reference
+	if l.store != nil {
+		reference = &session.Reference{ID: sess.ID, Expires: l.endOf(sess)}
+		rand.Read(reference.Key[:])
+		if err := l.store.Create(ctx, l.owner(), reference, sess); err != nil {
+			return nil, false, err
 		}
 	}
+	sealed, dropped, err := l.seal(ctx, v, sess, reference)
 	if err != nil {
 		return nil, false, err
 	}
-	return l.cookies.Session(received, v.secure, sealed, sess.Created.Add(l.absolute).Sub(sess.LastUsed)), dropped, nil
+	return l.cookies.Session(received, v.secure, sealed, l.endOf(sess).Sub(sess.LastUsed)), dropped, nil
 }

@@ -32,6 +32,9 @@ type visit struct {
 
 	keep  bool     // the session's cookie must not be deleted: another is newer, or others may live by it
 	reply []string // cookies that the answer sets or deletes
+	// renewed is the sealed session that the browser does not have yet, and carried the session in reply, when there is one.
+	renewed string
+	carried *session.Session
 }
 
 // binding is what everything sealed for this browser is bound to.

@@ -21,8 +21,11 @@ const (
 	PurposeTransaction
 	PurposeState
 	PurposeRecord
+	purposeRenewal
+	purposeSpent
 )
 
+// purposes have keys that are derived from a sealing key; for those after them there are others.
 const purposes = int(PurposeRecord)
 
 // Binding is what a sealed value belongs to. It opens under an equal one only.

@@ -12,7 +12,8 @@ import (
 	"time"
 )
 
-// Session is what is known of somebody who has logged in. Its times have the resolution of a second.
+// Session is what is known of somebody who has logged in. Its times have the resolution of a second, but for those of the
+// tokens, which may live for only a few: they have that of a millisecond.
 type Session struct {
 	// ID is new at each login, and stays the same for as long as the session lives.
 	ID [16]byte
@@ -23,14 +24,23 @@ type Session struct {
 	// Claims and IDTokenClaims are the texts of JSON objects: what the identity is made of, and what the ID token alone said.
 	Claims, IDTokenClaims string
 
+	// UserinfoClaims are the names of the claims that came from the userinfo endpoint, with NUL between them.
+	UserinfoClaims string
+
 	// The tokens that are kept, empty where one is not, and the scope that was granted.
 	AccessToken, RefreshToken, IDToken, Scope string
 
 	// Created is the time of the login. AccessExpires and IDTokenIssued are zero when the provider did not say.
 	Created, LastUsed, AccessExpires, IDTokenIssued time.Time
 
+	// Renewed is when the tokens were last granted.
+	Renewed time.Time
+
 	// Generation counts the renewals.
 	Generation uint64
+
+	// NonceHash is the start of the SHA-256 of the login's nonce, zero when there was none.
+	NonceHash [16]byte
 }
 
 // NewID returns a random session identifier.
@@ -53,18 +63,22 @@ const (
 	tagScope
 	tagCreated
 	tagLastUsed
-	tagAccessExpires
+	tagAccessExpiresSecond // written by earlier versions
 	tagIDTokenIssued
 	tagGeneration
 	tagPackedAccessToken
 	tagPackedRefreshToken
 	tagPackedIDToken
+	tagAccessExpires
+	tagRenewed
+	tagNonceHash
+	tagUserinfoClaims
 )
 
 // Marshal returns the session's wire form.
 func (s *Session) Marshal() []byte {
 	size := len(s.Subject) + len(s.SID) + len(s.Claims) + len(s.IDTokenClaims) +
-		len(s.AccessToken) + len(s.RefreshToken) + len(s.IDToken) + len(s.Scope)
+		len(s.AccessToken) + len(s.RefreshToken) + len(s.IDToken) + len(s.Scope) + len(s.UserinfoClaims)
 	e := newEncoder(size + 128)
 	e.bytes(tagSessionID, s.ID[:])
 	e.text(tagSubject, s.Subject)
@@ -77,11 +91,16 @@ func (s *Session) Marshal() []byte {
 	e.text(tagScope, s.Scope)
 	e.time(tagCreated, s.Created)
 	e.time(tagLastUsed, s.LastUsed)
-	e.time(tagAccessExpires, s.AccessExpires)
+	e.milliseconds(tagAccessExpires, s.AccessExpires)
 	e.time(tagIDTokenIssued, s.IDTokenIssued)
+	e.milliseconds(tagRenewed, s.Renewed)
 	if s.Generation != 0 {
 		e.number(tagGeneration, s.Generation)
 	}
+	if s.NonceHash != [16]byte{} {
+		e.bytes(tagNonceHash, s.NonceHash[:])
+	}
+	e.text(tagUserinfoClaims, s.UserinfoClaims)
 	return e.buf
 }
 
@@ -114,9 +133,19 @@ func ParseSession(data []byte) (*Session, error) {
 		case tagLastUsed:
 			s.LastUsed = d.time()
 		case tagAccessExpires:
-			s.AccessExpires = d.time()
+			s.AccessExpires = d.milliseconds()
+		case tagAccessExpiresSecond:
+			if seconds := d.time(); !d.has(tagAccessExpires) {
+				s.AccessExpires = seconds
+			}
 		case tagIDTokenIssued:
 			s.IDTokenIssued = d.time()
+		case tagRenewed:
+			s.Renewed = d.milliseconds()
+		case tagNonceHash:
+			d.fixed(s.NonceHash[:])
+		case tagUserinfoClaims:
+			s.UserinfoClaims = d.value
 		case tagGeneration:
 			s.Generation = d.number(math.MaxUint64)
 		case tagPackedAccessToken:

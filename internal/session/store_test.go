@@ -4,9 +4,6 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -23,7 +20,16 @@ func testReference(expires time.Time) *Reference {
 	return ref
 }
 
-func TestCaddyStore(t *testing.T) {
+var testOwner = Owner{Issuer: "https://id.example.com", ClientID: "app"}
+
+func testBackend(storage certmagic.Storage) *CaddyBackend {
+	return NewCaddyBackend(storage, testNow, zap.NewNop())
+}
+
+// stored is where the storage has a session.
+func stored(ref *Reference) string { return caddyPrefix + ref.recordKey() }
+
+func TestStore(t *testing.T) {
 	t.Parallel()
 	for name, storage := range map[string]certmagic.Storage{
 		"folder": &certmagic.FileStorage{Path: t.TempDir()}, "memory": newMemoryStorage(),
@@ -31,15 +37,12 @@ func TestCaddyStore(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			ctx := t.Context()
-			store := NewCaddyStore(storage, testNow, zap.NewNop())
+			store := NewStore(testBackend(storage), testNow)
 			ref, other := testReference(testNow().Add(time.Hour)), testReference(testNow().Add(time.Hour))
-			if err := store.Sweep(ctx); err != nil {
-				t.Error(err)
-			}
 			if _, err := store.Load(ctx, ref); !errors.Is(err, ErrNotFound) {
 				t.Error(err)
 			}
-			if err := store.Delete(ctx, ref); err != nil {
+			if err := store.Delete(ctx, testOwner, ref, nil); err != nil {
 				t.Error(err)
 			}
 			for generation := range uint64(3) {
@@ -53,10 +56,10 @@ func TestCaddyStore(t *testing.T) {
 				}
 			}
 			// another instance, or this one after a reload
-			if got, err := NewCaddyStore(storage, testNow, zap.NewNop()).Load(ctx, ref); err != nil || got.Subject != "alice" {
+			if got, err := NewStore(testBackend(storage), testNow).Load(ctx, ref); err != nil || got.Subject != "alice" {
 				t.Errorf("%+v, %v", got, err)
 			}
-			if err := store.Delete(ctx, ref); err != nil {
+			if err := store.Delete(ctx, testOwner, ref, nil); err != nil {
 				t.Error(err)
 			}
 			if _, err := store.Load(ctx, ref); !errors.Is(err, ErrNotFound) {
@@ -70,24 +73,24 @@ func TestCaddyStore(t *testing.T) {
 }
 
 // The store holds nothing that whoever reads it could use, and takes nothing that whoever writes to it made up.
-func TestCaddyStoreUntrusted(t *testing.T) {
+func TestStoreUntrusted(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	storage := newMemoryStorage()
-	store := NewCaddyStore(storage, testNow, zap.NewNop())
+	store := NewStore(testBackend(storage), testNow)
 	ref, other := testReference(testNow().Add(time.Hour)), testReference(testNow().Add(time.Hour))
 	if err := errors.Join(store.Save(ctx, ref, fullSession()), store.Save(ctx, other, fullSession())); err != nil {
 		t.Fatal(err)
 	}
-	record := storage.get(recordKey(ref))
+	record := storage.get(stored(ref))
 	for _, secret := range []string{"alice", "refresh!", string(ref.Key[:]), string(ref.ID[:]), hex.EncodeToString(ref.ID[:])} {
-		if strings.Contains(record, secret) || strings.Contains(recordKey(ref), secret) {
+		if strings.Contains(record, secret) || strings.Contains(stored(ref), secret) {
 			t.Errorf("the store has %q", secret)
 		}
 	}
 	refused := func(name string, ref *Reference, record string) {
 		t.Helper()
-		storage.set(recordKey(ref), record)
+		storage.set(stored(ref), record)
 		if sess, err := store.Load(ctx, ref); !errors.Is(err, ErrNotFound) || sess != nil {
 			t.Errorf("%s: %+v, %v", name, sess, err)
 		}
@@ -100,8 +103,8 @@ func TestCaddyStoreUntrusted(t *testing.T) {
 	for n := range record {
 		refused("cut off", ref, record[:n])
 	}
-	refused("another session's record", ref, storage.get(recordKey(other)))
-	storage.set(recordKey(ref), record)
+	refused("another session's record", ref, storage.get(stored(other)))
+	storage.set(stored(ref), record)
 	if _, err := store.Load(ctx, ref); err != nil {
 		t.Error("the record itself:", err)
 	}
@@ -116,10 +119,10 @@ func TestCaddyStoreUntrusted(t *testing.T) {
 	refused("another id", &moved, record)
 }
 
-func TestCaddyStoreExpires(t *testing.T) {
+func TestStoreExpires(t *testing.T) {
 	t.Parallel()
 	now := testNow()
-	store := NewCaddyStore(newMemoryStorage(), func() time.Time { return now }, zap.NewNop())
+	store := NewStore(testBackend(newMemoryStorage()), func() time.Time { return now })
 	ref := testReference(now.Add(time.Hour))
 	if err := store.Save(t.Context(), ref, fullSession()); err != nil {
 		t.Fatal(err)
@@ -134,26 +137,28 @@ func TestCaddyStoreExpires(t *testing.T) {
 	}
 }
 
-func TestCaddyStoreFailing(t *testing.T) {
+func TestStoreFailing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
 		storage := newMemoryStorage()
-		store := NewCaddyStore(storage, time.Now, zap.NewNop())
+		store := NewStore(testBackend(storage), time.Now)
 		ref := testReference(time.Now().Add(time.Hour))
 		storage.fail(errStorage, "Load", "Store", "Delete", "List")
 		operations := map[string]func() error{
-			"load":   func() error { _, err := store.Load(ctx, ref); return err },
-			"save":   func() error { return store.Save(ctx, ref, fullSession()) },
-			"delete": func() error { return store.Delete(ctx, ref) },
-			"sweep":  func() error { return store.Sweep(ctx) },
+			"load":    func() error { _, err := store.Load(ctx, ref); return err },
+			"save":    func() error { return store.Save(ctx, ref, fullSession()) },
+			"delete":  func() error { return store.Delete(ctx, testOwner, ref, nil) },
+			"replace": func() error { return store.Replace(ctx, ref, fullSession()) },
+			"create":  func() error { return store.Create(ctx, testOwner, ref, fullSession()) },
+			"by sid":  func() error { _, err := store.EndBySID(ctx, testOwner, "sid"); return err },
 		}
 		for name, operation := range operations {
 			if err := operation(); !errors.Is(err, errStorage) || errors.Is(err, ErrNotFound) {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
-		delete(operations, "sweep") // which nobody waits for
+		delete(operations, "create") // which waits once more, to clean up
 		storage.setBefore(func(ctx context.Context, _, _ string) error {
 			<-ctx.Done()
 			return ctx.Err()
@@ -167,92 +172,48 @@ func TestCaddyStoreFailing(t *testing.T) {
 		if err := store.Save(ctx, ref, &Session{Claims: strings.Repeat("x", maxWire)}); !errors.Is(err, ErrTooLarge) {
 			t.Error(err)
 		}
-		working := newMemoryStorage()
-		store.SetStorage(working, zap.NewNop())
-		if err := store.Save(ctx, ref, fullSession()); err != nil || working.count("Store") != 1 {
+		storage.setBefore(nil)
+		if err := store.Save(ctx, ref, fullSession()); err != nil {
 			t.Error(err)
 		}
 	})
 }
 
-// Days that are past go, with everything below, on storages that remove folders and on those that do not; the rest stays.
-func TestCaddyStoreSweep(t *testing.T) {
+// A renewal takes the place of the session that it began with, and of nothing else.
+func TestStoreReplace(t *testing.T) {
 	t.Parallel()
-	storages := map[string]certmagic.Storage{
-		"folder":      &certmagic.FileStorage{Path: t.TempDir()},
-		"memory":      newMemoryStorage(),
-		"single keys": &memoryStorage{values: make(map[string][]byte), single: true},
+	ctx := t.Context()
+	store := NewStore(testBackend(newMemoryStorage()), testNow)
+	ref := testReference(testNow().Add(time.Hour))
+	generation := func(n uint64) *Session {
+		sess := fullSession()
+		sess.Generation = n
+		return sess
 	}
-	for name, storage := range storages {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			ctx := t.Context()
-			now := time.Date(2027, 1, 15, 23, 59, 59, 0, time.UTC)
-			store := NewCaddyStore(storage, func() time.Time { return now }, zap.NewNop())
-			var refs []*Reference
-			for day := range 4 {
-				for range 3 {
-					ref := testReference(now.AddDate(0, 0, day))
-					refs = append(refs, ref)
-					if err := store.Save(ctx, ref, fullSession()); err != nil {
-						t.Fatal(err)
-					}
-				}
-			}
-			foreign := []string{
-				recordPrefix + "/readme", recordPrefix + "/2020-13-45/x", "openid_connect/session_keys.json", "openid_connect/2020-01-01/x",
-			}
-			for _, key := range foreign {
-				if err := storage.Store(ctx, key, []byte("x")); err != nil {
-					t.Fatal(err)
-				}
-			}
-			for _, step := range []struct {
-				after time.Duration
-				left  int
-			}{{0, 12}, {time.Hour, 12}, {time.Second, 9}, {24 * time.Hour, 6}, {1000 * time.Hour, 0}} {
-				now = now.Add(step.after)
-				if err := store.Sweep(ctx); err != nil {
-					t.Fatal(err)
-				}
-				left := 0
-				for _, ref := range refs {
-					if storage.Exists(ctx, recordKey(ref)) {
-						left++
-					}
-				}
-				if left != step.left {
-					t.Errorf("%v: %d left, want %d", now, left, step.left)
-				}
-			}
-			for _, key := range foreign {
-				if !storage.Exists(ctx, key) {
-					t.Errorf("%s is gone", key)
-				}
-			}
-		})
+	if err := store.Replace(ctx, ref, generation(1)); !errors.Is(err, ErrNotFound) {
+		t.Error("what has never been:", err)
 	}
-}
-
-// The folder of a day is gone, not only what was in it, and nobody but the server's user can read the records.
-func TestCaddyStoreFolder(t *testing.T) {
-	t.Parallel()
-	path := t.TempDir()
-	now := testNow()
-	store := NewCaddyStore(&certmagic.FileStorage{Path: path}, func() time.Time { return now }, zap.NewNop())
-	ref := testReference(now.Add(time.Hour))
-	if err := store.Save(t.Context(), ref, fullSession()); err != nil {
+	if err := store.Save(ctx, ref, generation(1)); err != nil {
 		t.Fatal(err)
 	}
-	info, err := os.Stat(filepath.Join(path, filepath.FromSlash(recordKey(ref))))
-	if err != nil || info.Size() == 0 {
-		t.Fatal(info, err)
+	for n, want := range []error{ErrSuperseded, nil, nil, nil} {
+		if err := store.Replace(ctx, ref, generation(uint64(n))); !errors.Is(err, want) {
+			t.Errorf("generation %d: %v", n, err)
+		}
 	}
-	now = now.Add(72 * time.Hour)
-	if err := store.Sweep(t.Context()); err != nil {
+	if err := store.Replace(ctx, ref, generation(2)); !errors.Is(err, ErrSuperseded) {
+		t.Error("a late one:", err)
+	}
+	if got, err := store.Load(ctx, ref); err != nil || got.Generation != 3 {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if err := store.Delete(ctx, testOwner, ref, nil); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Stat(filepath.Join(path, filepath.FromSlash(recordPrefix), "2027-01-15")); !errors.Is(err, fs.ErrNotExist) {
-		t.Error(err)
+	if err := store.Replace(ctx, ref, generation(4)); !errors.Is(err, ErrNotFound) {
+		t.Error("what has ended:", err)
+	}
+	if got, err := store.Load(ctx, ref); !errors.Is(err, ErrNotFound) {
+		t.Errorf("an ended session is back: %+v, %v", got, err)
 	}
 }

@@ -52,6 +52,17 @@ func (e *encoder) time(tag byte, value time.Time) {
 	}
 }
 
+// milliseconds is time with a thousand times its resolution. Like it, it rounds down.
+func (e *encoder) milliseconds(tag byte, value time.Time) {
+	if !value.IsZero() {
+		e.number(tag, wireMilliseconds(value))
+	}
+}
+
+func wireMilliseconds(value time.Time) uint64 {
+	return uint64(min(max(value.UnixMilli(), 0), maxSeconds*1000))
+}
+
 // decoder reads fields one by one. Its values are parts of the text given, which is copied once for all of them.
 type decoder struct {
 	rest string
@@ -106,6 +117,10 @@ func (d *decoder) number(limit uint64) uint64 {
 
 func (d *decoder) time() time.Time {
 	return time.Unix(int64(d.number(maxSeconds)), 0).UTC()
+}
+
+func (d *decoder) milliseconds() time.Time {
+	return time.UnixMilli(int64(d.number(maxSeconds * 1000))).UTC()
 }
 
 // uvarint is [binary.Uvarint] for text. It returns 0 bytes read for anything but the shortest form of a number.

@@ -17,8 +17,8 @@ func fullSession() *Session {
 		AccessToken: "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhbGljZSJ9.AAECAwQFBgcICQoL", RefreshToken: "refresh!",
 		IDToken: "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhbGljZSIsImF1ZCI6ImFwcCJ9.AAECAwQFBgcICQoM", Scope: "openid email",
 		Created: time.Unix(1_800_000_000, 0).UTC(), LastUsed: time.Unix(1_800_000_060, 0).UTC(),
-		AccessExpires: time.Unix(1_800_000_300, 0).UTC(), IDTokenIssued: time.Unix(1_799_999_999, 0).UTC(),
-		Generation: 7,
+		AccessExpires: time.UnixMilli(1_800_000_300_123).UTC(), IDTokenIssued: time.Unix(1_799_999_999, 0).UTC(),
+		Renewed: time.UnixMilli(1_800_000_060_456).UTC(), Generation: 7, NonceHash: [16]byte{1, 15: 2}, UserinfoClaims: "email\x00name",
 	}
 }
 
@@ -37,7 +37,18 @@ func fullState() *State {
 }
 
 func fullReference() *Reference {
-	return &Reference{ID: [16]byte{1, 2}, Key: [32]byte{3, 4}, Expires: time.Unix(1_800_086_400, 0).UTC()}
+	return &Reference{
+		ID: [16]byte{1, 2}, Key: [32]byte{3, 4},
+		Expires: time.Unix(1_800_086_400, 0).UTC(), LastUsed: time.Unix(1_800_000_060, 0).UTC(),
+	}
+}
+
+func fullRenewal() *Renewal {
+	return &Renewal{
+		Generation: 7, Sealed: "sealed cookie", Until: time.UnixMilli(1_800_000_120_001).UTC(),
+		Replaced: []Replaced{{6, time.UnixMilli(1_800_000_119_002).UTC()}, {5, time.UnixMilli(1_800_000_118_003).UTC()}},
+		Ended:    true, Failures: 3, RetryAt: time.UnixMilli(1_800_000_030_004).UTC(),
+	}
 }
 
 // What is written is read back, with everything set and with next to nothing.
@@ -48,6 +59,7 @@ func TestWireRoundTrip(t *testing.T) {
 		fullTransaction(), &Transaction{}, &Transaction{HasMaxAge: true},
 		fullState(), &State{},
 		fullReference(), &Reference{Expires: time.Unix(0, 0).UTC()},
+		fullRenewal(), &Renewal{},
 	} {
 		var got any
 		var err error
@@ -60,6 +72,8 @@ func TestWireRoundTrip(t *testing.T) {
 			got, err = ParseState(value.Marshal())
 		case *Reference:
 			got, err = ParseReference(value.Marshal())
+		case *Renewal:
+			got, err = parseRenewal(value.marshal())
 		}
 		if err != nil || !reflect.DeepEqual(got, value) {
 			t.Errorf("%T: got %+v, %v; want %+v", value, got, err, value)
@@ -70,7 +84,7 @@ func TestWireRoundTrip(t *testing.T) {
 // A field that was added to a struct but not to the wire form would be lost without a word.
 func TestWireHasEveryField(t *testing.T) {
 	t.Parallel()
-	for _, full := range []any{*fullSession(), *fullTransaction(), *fullState(), *fullReference()} {
+	for _, full := range []any{*fullSession(), *fullTransaction(), *fullState(), *fullReference(), *fullRenewal()} {
 		value := reflect.ValueOf(full)
 		for i := range value.NumField() {
 			if value.Field(i).IsZero() {
@@ -153,6 +167,46 @@ func TestWireBounds(t *testing.T) {
 	}
 }
 
+// The times of tokens are kept to the millisecond, and never come back later than they were. Those of earlier versions are read.
+func TestWireMilliseconds(t *testing.T) {
+	t.Parallel()
+	for given, want := range map[time.Time]time.Time{
+		time.Unix(1_800_000_000, 999_999_999):        time.UnixMilli(1_800_000_000_999),
+		time.Unix(1_800_000_000, 1_000_000):          time.UnixMilli(1_800_000_000_001),
+		time.Unix(1_800_000_000, 0):                  time.UnixMilli(1_800_000_000_000),
+		time.Date(1960, 1, 1, 0, 0, 0, 0, time.UTC):  time.UnixMilli(0),
+		time.Date(9000, 1, 1, 0, 0, 0, 99, time.UTC): time.Unix(maxSeconds, 0),
+	} {
+		s, err := ParseSession((&Session{AccessExpires: given, Renewed: given}).Marshal())
+		if err != nil || !s.AccessExpires.Equal(want) || !s.Renewed.Equal(want) {
+			t.Errorf("%v came back as %+v, %v", given, s, err)
+		}
+	}
+	if s, err := ParseSession((&Session{}).Marshal()); err != nil || !s.AccessExpires.IsZero() || !s.Renewed.IsZero() || s.NonceHash != [16]byte{} {
+		t.Errorf("%+v, %v", s, err)
+	}
+
+	seconds := func(e *encoder) { e.time(tagAccessExpiresSecond, time.Unix(1_800_000_300, 0)) }
+	milliseconds := func(e *encoder) { e.milliseconds(tagAccessExpires, time.UnixMilli(1_800_000_400_500)) }
+	for name, test := range map[string]struct {
+		fields []func(*encoder)
+		want   time.Time
+	}{
+		"seconds":               {[]func(*encoder){seconds}, time.Unix(1_800_000_300, 0)},
+		"both":                  {[]func(*encoder){seconds, milliseconds}, time.UnixMilli(1_800_000_400_500)},
+		"both, the other first": {[]func(*encoder){milliseconds, seconds}, time.UnixMilli(1_800_000_400_500)},
+	} {
+		e := newEncoder(0)
+		e.bytes(tagSessionID, make([]byte, 16))
+		for _, field := range test.fields {
+			field(e)
+		}
+		if s, err := ParseSession(e.buf); err != nil || !s.AccessExpires.Equal(test.want) {
+			t.Errorf("%s: %+v, %v", name, s, err)
+		}
+	}
+}
+
 // A later version may add fields; this one reads what it knows.
 func TestWireUnknownFields(t *testing.T) {
 	t.Parallel()
@@ -192,6 +246,9 @@ func TestWireRefusals(t *testing.T) {
 		"time too late":         append((&Session{}).Marshal(), tagCreated, 6, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f),
 		"time that overflows":   append((&Session{}).Marshal(), tagCreated, 10, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02),
 		"too long":              with(append([]byte{200, 0x80, 0x80, 0x10}, make([]byte, 256<<10)...)...),
+		"late milliseconds":     append((&Session{}).Marshal(), tagAccessExpires, 7, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f),
+		"late old seconds":      append(fullSession().Marshal(), tagAccessExpiresSecond, 6, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f),
+		"short nonce hash":      append((&Session{}).Marshal(), tagNonceHash, 1, 0),
 		"compressed bytes only": []byte(strings.Repeat("\x00", 100)),
 	}
 	for name, data := range tests {
@@ -209,6 +266,7 @@ func TestWireRefusals(t *testing.T) {
 		"transaction": func(data []byte) error { _, err := ParseTransaction(data); return err },
 		"state":       func(data []byte) error { _, err := ParseState(data); return err },
 		"reference":   func(data []byte) error { _, err := ParseReference(data); return err },
+		"renewal":     func(data []byte) error { _, err := parseRenewal(data); return err },
 	} {
 		for _, data := range [][]byte{nil, {wireVersion}, {wireVersion, 1, 3, 1, 2, 3}, {wireVersion, 1}} {
 			if err := parse(data); !errors.Is(err, errMalformed) {

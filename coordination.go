@@ -1,0 +1,170 @@
+package openidconnect
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/caddy-openid-connect/caddy-openid-connect/internal/session"
+)
+
+const (
+	// lockWait bounds the waiting for another instance.
+	lockWait = 10 * time.Second
+	// lockPoll is how often those that wait look for the other's result.
+	lockPoll = 50 * time.Millisecond
+	// stuckLock is how long a lock may be held without any result before it is taken for one that nobody will ever give back.
+	stuckLock = 30 * time.Second
+	// secondLook is when the result of another instance is looked for once more: the provider may have answered it, and not yet it us.
+	secondLook = 300 * time.Millisecond
+)
+
+// turn is the right to renew one session, which one instance has at a time.
+type turn struct {
+	rt     *runtime
+	opened *openedSession
+	unlock func() // nil: only this process is kept out
+}
+
+func (t *turn) end() {
+	if t.unlock != nil {
+		t.unlock()
+	}
+}
+
+// takeTurn waits for the right to renew a session. settled says that it need not be renewed any more, or cannot be for now; what became of
+// it is among the renewals then.
+func (rt *runtime) takeTurn(ctx context.Context, opened *openedSession) (_ *turn, settled bool) {
+	l := rt.login
+	t := &turn{rt: rt, opened: opened}
+	if t.isSettled(ctx) {
+		return nil, true
+	}
+	if l.shared == nil {
+		return t, false
+	}
+	type lock struct {
+		unlock func()
+		err    error
+	}
+	locked := make(chan lock, 1)
+	waiting, stop := context.WithTimeout(ctx, lockWait)
+	defer stop()
+	go func() {
+		unlock, err := l.shared.Lock(waiting, opened.ID, opened.Generation)
+		locked <- lock{unlock, err}
+	}()
+	poll := time.NewTicker(lockPoll)
+	defer poll.Stop()
+	for {
+		select {
+		case got := <-locked:
+			if got.err != nil {
+				return t, rt.cannotLock(opened, got.err)
+			}
+			t.unlock = got.unlock
+			if t.isSettled(ctx) { // while we waited
+				t.end()
+				return nil, true
+			}
+			return t, false
+		case <-poll.C:
+			if t.isSettled(ctx) {
+				go func() {
+					if got := <-locked; got.err == nil {
+						got.unlock()
+					}
+				}()
+				return nil, true
+			}
+		}
+	}
+}
+
+// cannotLock decides whether a session is renewed all the same when its lock cannot be had.
+func (rt *runtime) cannotLock(opened *openedSession, err error) (settled bool) {
+	l, now := rt.login, rt.now()
+	held := errors.Is(err, context.DeadlineExceeded)
+	if l.store != nil || held && l.renewals.stuck(opened.ID, now) < stuckLock {
+		l.renewals.fail(opened.Session, 0, l.endOf(opened.Session), now)
+		return true
+	}
+	rt.warnOfStorage("renewals are coordinated within this process alone, as the storage fails", err)
+	return false
+}
+
+// isSettled looks for what other instances have made of the session.
+func (t *turn) isSettled(ctx context.Context) bool {
+	rt, l, old := t.rt, t.rt.login, t.opened
+	end, now := l.endOf(old.Session), rt.now()
+	if l.store != nil {
+		stored, err := l.store.Load(ctx, old.reference)
+		switch {
+		case errors.Is(err, session.ErrNotFound):
+			l.renewals.finish(old.Session, reasonSessionExpired, end, now)
+			return true
+		case err != nil:
+			// without the store a renewed session could not be kept
+			rt.warnOfStorage("sessions cannot be renewed, as their store fails", err)
+			l.renewals.fail(old.Session, 0, end, now)
+			return true
+		case stored.Generation > old.Generation:
+			sealed, err := l.sealRecord(ctx, stored)
+			if err != nil {
+				sealed = "" // it is read from the store then
+			}
+			until := now.Add(rt.refresh.grace)
+			return l.renewals.adopt(old.Session, &session.Renewal{
+				Generation: stored.Generation, Sealed: sealed, Until: until, Replaced: []session.Replaced{{Generation: old.Generation, Until: until}},
+			}, end, now)
+		}
+	}
+	if l.shared == nil {
+		return false
+	}
+	known, err := l.shared.Load(ctx, old.ID, end)
+	if err != nil {
+		rt.warnOfStorage("renewals are coordinated within this process alone, as the storage fails", err)
+		return false
+	}
+	return l.renewals.adopt(old.Session, known, end, now)
+}
+
+// othersWon reports whether another instance has renewed a session whose refresh token the provider has just refused to us.
+func (t *turn) othersWon(ctx context.Context) bool {
+	if t.rt.login.shared == nil && t.rt.login.store == nil {
+		return false
+	}
+	if t.isSettled(ctx) {
+		return true
+	}
+	wait := time.NewTimer(secondLook)
+	defer wait.Stop()
+	select {
+	case <-wait.C:
+	case <-ctx.Done():
+		return false
+	}
+	return t.isSettled(ctx)
+}
+
+// publish tells other instances what has become of a session.
+func (t *turn) publish(ctx context.Context, news *session.Renewal) {
+	l := t.rt.login
+	if news == nil || l.shared == nil {
+		return
+	}
+	err := l.shared.Save(ctx, t.opened.ID, l.endOf(t.opened.Session), news)
+	if err != nil && !errors.Is(err, session.ErrSuperseded) {
+		t.rt.warnOfStorage("other instances do not learn of renewals, as the storage fails", err)
+	}
+}
+
+// warnOfStorage tells of trouble with what instances share, now and then.
+func (rt *runtime) warnOfStorage(message string, err error) {
+	if rt.login.renewals.mayWarn(rt.now()) {
+		rt.logger.Warn(message, zap.Error(err), zap.String("issuer", rt.issuerName))
+	}
+}

@@ -1,0 +1,127 @@
+package openidconnect
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/caddy-openid-connect/caddy-openid-connect/internal/session"
+)
+
+// storeTimeout bounds one access to the store.
+const storeTimeout = 5 * time.Second
+
+// owner is whose sessions these are.
+func (l *login) owner() session.Owner { return session.Owner{Issuer: l.issuer, ClientID: l.clientID} }
+
+// loadSession reads a session from the store. reason says why there is none; refused is set when that cannot be known at the moment.
+func (l *login) loadSession(ctx context.Context, reference *session.Reference) (_ *session.Session, reason Reason, refused *refusal) {
+	sess, err := l.store.Load(ctx, reference)
+	switch {
+	case errors.Is(err, session.ErrNotFound):
+		return nil, reasonSessionExpired, nil
+	case err != nil:
+		return nil, "", &refusal{reason: reasonStoreUnavailable, cause: err}
+	}
+	if reference.LastUsed.After(sess.LastUsed) {
+		sess.LastUsed = reference.LastUsed // the record is not written each time
+	}
+	return sess, "", nil
+}
+
+// sealRecord seals a session of the store for the memory of this process.
+func (l *login) sealRecord(ctx context.Context, sess *session.Session) (string, error) {
+	return l.sealer.Seal(ctx, session.PurposeRecord, session.Binding{Issuer: l.issuer, ClientID: l.clientID}, sess.Marshal())
+}
+
+// openRecord opens what sealRecord has sealed; nil when that cannot be done.
+func (l *login) openRecord(ctx context.Context, sealed string) *session.Session {
+	text, _, err := l.sealer.Open(ctx, session.PurposeRecord, session.Binding{Issuer: l.issuer, ClientID: l.clientID}, sealed)
+	if err != nil {
+		return nil
+	}
+	sess, err := session.ParseSession(text)
+	if err != nil {
+		return nil
+	}
+	return sess
+}
+
+// deleteSession removes a session from the store, best effort: it expires there in any case.
+func (rt *runtime) deleteSession(ctx context.Context, reference *session.Reference, sess *session.Session) {
+	if err := rt.login.store.Delete(ctx, rt.login.owner(), reference, sess); err != nil {
+		rt.logger.Warn("a session that is over was not removed from its store", zap.Error(err))
+	}
+}
+
+// forgetSession removes what is kept on the server of a session that is over, but not that its tokens are spent.
+func (rt *runtime) forgetSession(ctx context.Context, old *openedSession) {
+	l := rt.login
+	end := l.endOf(old.Session)
+	l.renewals.purge(old.Session, end, rt.now())
+	if l.shared != nil && old.RefreshToken != "" {
+		if err := l.endShared(ctx, old.Session, end); err != nil {
+			rt.logger.Warn("the result of a renewal was not removed from the storage", zap.Error(err))
+		}
+	}
+	if old.reference != nil {
+		rt.deleteSession(ctx, old.reference, old.Session)
+	}
+}
+
+// endShared has other instances take a session for ended, whichever generation of it they have made.
+func (l *login) endShared(ctx context.Context, sess *session.Session, end time.Time) error {
+	known, err := l.shared.Load(ctx, sess.ID, end)
+	if err != nil {
+		return err
+	}
+	generation := sess.Generation
+	if known != nil {
+		generation = max(generation, known.Generation)
+	}
+	return l.shared.Save(ctx, sess.ID, end, &session.Renewal{Generation: generation, Ended: true})
+}
+
+const (
+	// saveRetryEvery and saveRetryFor are how a renewed session gets into a store that fails: the tokens in the old record are spent.
+	saveRetryEvery = 500 * time.Millisecond
+	saveRetryFor   = 10 * time.Minute
+)
+
+// saveRenewed writes a renewed session into the store, however long that takes. It reports whether there still is a session: a logout may
+// have been quicker.
+func (rt *runtime) saveRenewed(ctx context.Context, reference *session.Reference, renewed *session.Session) (exists bool) {
+	l := rt.login
+	err := l.store.Replace(ctx, reference, renewed)
+	switch {
+	case errors.Is(err, session.ErrNotFound):
+		return false
+	case err == nil, errors.Is(err, session.ErrSuperseded):
+		return true
+	}
+	rt.logger.Error("renewed session not stored; it is tried again", zap.String("reason", string(reasonStoreUnavailable)), zap.Error(err))
+	go func() { //nolint:gosec // it is nobody's request
+		ctx, cancel := context.WithTimeout(context.Background(), saveRetryFor)
+		defer cancel()
+		again := time.NewTicker(saveRetryEvery)
+		defer again.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				rt.logger.Error("renewed session not stored: given up", zap.String("reason", string(reasonStoreUnavailable)))
+				return
+			case <-again.C:
+			}
+			if l.renewals.isNewerThan(renewed) {
+				return
+			}
+			err := l.store.Replace(ctx, reference, renewed)
+			if err == nil || errors.Is(err, session.ErrNotFound) || errors.Is(err, session.ErrSuperseded) {
+				return
+			}
+		}
+	}()
+	return true
+}
