@@ -23,6 +23,10 @@ help: ## Show this list
 build: ## Build ./caddy with xcaddy, as users do
 	go tool xcaddy build $(CADDY_VERSION) --output caddy --with $(MODULE)@v0.0.0=.
 
+.PHONY: build-redis
+build-redis: ## The same with the session store on Redis
+	go tool xcaddy build $(CADDY_VERSION) --output caddy --with $(MODULE)@v0.0.0=. --with $(MODULE)/redis@v0.0.0=./redis
+
 .PHONY: run
 run: ## Run Caddy with example.Caddyfile
 	OIDC_CLIENT_SECRET=$${OIDC_CLIENT_SECRET:-change-me} go run ./cmd/caddy run --config example.Caddyfile
@@ -43,9 +47,17 @@ test: ## Run the tests with the race detector; needs Go and a C compiler
 		echo "== go test -race in $$module"; (cd $$module && go test -race ./...); \
 	done
 
+.PHONY: test-redis
+test-redis: ## Test the session store on Redis; needs redis-server too
+	cd redis && go test -race ./...
+
 .PHONY: e2e
-e2e: ## Test against real providers; needs Node.js, npm, Chromium, Java and Maven too
+e2e: ## Test against real providers and several instances; needs Node.js, npm, Chromium, Java, Maven and redis-server too
 	cd e2e && go test -count=1 -timeout 30m ./...
+
+.PHONY: soak
+soak: ## Use sessions for minutes against a provider that fails; needs redis-server; SOAK="-duration 10m"
+	cd e2e && go run ./soak $(SOAK)
 
 .PHONY: golden
 golden: ## Write the golden files anew; read the difference before you commit it
