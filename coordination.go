@@ -132,6 +132,17 @@ func (t *turn) isSettled(ctx context.Context) bool {
 	return l.renewals.adopt(old.Session, known, end, now)
 }
 
+// askOthers looks again at a session of which this process knows no more than that there is a newer one: those that have made it know for
+// how long it is handed out.
+func (rt *runtime) askOthers(ctx context.Context, opened *openedSession) standing {
+	l := rt.login
+	if l.shared == nil {
+		return standing{kind: standingSpent}
+	}
+	(&turn{rt: rt, opened: opened}).isSettled(ctx)
+	return l.renewals.look(opened.Session, rt.now())
+}
+
 // othersWon reports whether another instance has renewed a session whose refresh token the provider has just refused to us.
 func (t *turn) othersWon(ctx context.Context) bool {
 	if t.rt.login.shared == nil && t.rt.login.store == nil {

@@ -234,11 +234,11 @@ var answers = map[Reason]answer{
 	},
 	reasonSubjectMismatch: {
 		http.StatusBadRequest, codeInvalidResponse, "The identity provider's answers contradict each other.",
-		"the sub of userinfo is not that of the ID token",
+		"the sub of userinfo, or of a renewed ID token, is not that of the login",
 	},
 	reasonIssuerMismatch: {
 		http.StatusBadRequest, codeInvalidResponse, "The answer came from another identity provider.",
-		"the iss of the authorization response is not the issuer, or is missing although the metadata promises it",
+		"the iss of the authorization response is not the issuer, or is missing although the metadata promises it; or a renewed ID token has another iss",
 	},
 	reasonUserinfoFailed: {
 		http.StatusBadGateway, codeServerError, "The identity provider did not complete the login.",

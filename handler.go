@@ -108,11 +108,7 @@ func (rt *runtime) serveAnonymous(w http.ResponseWriter, r *http.Request, next c
 		result = resultPassed
 	}
 	if rt.login != nil && navigationOf(r) == topNavigation && st.dead != "" && !st.visit.keep {
-		st.visit.reply = rt.login.cookies.DeleteSession(&st.visit.cookies, st.visit.secure)
-		if st.dead != reasonSessionInvalid && st.dead != reasonRefreshRejected { // which anybody can send, or was told when it happened
-			rt.logger.Info("session ended", zap.String("reason", string(st.dead)), zap.String("hint", answers[st.dead].hint),
-				zap.String("issuer", rt.issuerName), zap.String("host", r.Host), zap.String("request_id", requestID(r)))
-		}
+		rt.deleteDead(r, st)
 	}
 	switch {
 	case action == unauthPass:
@@ -124,6 +120,20 @@ func (rt *runtime) serveAnonymous(w http.ResponseWriter, r *http.Request, next c
 		return rt.requireLogin(w, r, st)
 	default:
 		return rt.refuse(w, r, st, "", refuse(reasonNoCredentials))
+	}
+}
+
+// deleteDead has the browser drop the cookie of a session that is none any more. It is told so once: a page that was asked for at the same
+// time must not delete what a login has written in between.
+func (rt *runtime) deleteDead(r *http.Request, st *requestState) {
+	l, v := rt.login, &st.visit
+	if v.dead != nil && !l.memory.firstDeletion(v.dead.ID, rt.now()) {
+		return
+	}
+	v.reply = l.cookies.DeleteSession(&v.cookies, v.secure)
+	if st.dead != reasonSessionInvalid && st.dead != reasonRefreshRejected { // which anybody can send, or was told when it happened
+		rt.logger.Info("session ended", zap.String("reason", string(st.dead)), zap.String("hint", answers[st.dead].hint),
+			zap.String("issuer", rt.issuerName), zap.String("host", r.Host), zap.String("request_id", requestID(r)))
 	}
 }
 
@@ -258,13 +268,13 @@ func reasonOfProvider(err error) Reason {
 
 // logRefusal writes the one line of a decision. What strangers can provoke is Debug; that a rule turned a genuine token or user away is
 // Info; what the provider did wrong in a login is Warn, and what we did wrong Error. That it cannot be reached is told once for each
-// change, not with each request.
+// change, and that the store of sessions fails once a minute, not with each request.
 func (rt *runtime) logRefusal(r *http.Request, st *requestState, refused *refusal, requestID string) {
 	a := refused.answer()
 	level := zapcore.DebugLevel
 	switch {
 	case errors.Is(refused.cause, context.Canceled): // by a client that has gone
-	case refused.reason == reasonSessionTooLarge || refused.reason == reasonStoreUnavailable:
+	case refused.reason == reasonSessionTooLarge, refused.reason == reasonStoreUnavailable && rt.login.renewals.mayTellStore(rt.now()):
 		level = zapcore.ErrorLevel
 	case a.status == http.StatusForbidden && refused.reason != reasonCrossSiteLogin:
 		level = zapcore.InfoLevel

@@ -189,11 +189,10 @@ func (p *idTokenPolicy) checkDemand(token *jose.Token, demand idTokenDemand, now
 // checkHashes compares the hashes that a token has of what came with it.
 func checkHashes(token *jose.Token, of map[string]string) *refusal {
 	for _, name := range sortedKeys(of) {
-		value, present := token.Claims[name]
-		if !present {
+		if token.Claims[name] == nil {
 			continue
 		}
-		text, _ := value.(string)
+		text, _ := token.Claims[name].(string)
 		expected, known := halfHash(token.Algorithm, of[name])
 		if !known || of[name] == "" || subtle.ConstantTimeCompare([]byte(text), []byte(expected)) != 1 {
 			return refuseClaim(reasonHashMismatch, name+" of what came with the token", "another one")

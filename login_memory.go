@@ -11,6 +11,8 @@ import (
 const (
 	// callbackGrace is how long the outcome of a callback stays available to repetitions of it.
 	callbackGrace = time.Minute
+	// deletionMemory is for how long a request may be on its way that was sent before a cookie was deleted.
+	deletionMemory = 5 * time.Minute
 	// maxRemembered bounds each list of the memory. To fill one takes as many calls to the provider.
 	maxRemembered = 100_000
 )
@@ -21,6 +23,7 @@ type loginMemory struct {
 	mu         sync.Mutex
 	outcomes   map[[32]byte]*callbackOutcome // by the random part of the state
 	superseded map[[16]byte]time.Time        // sessions that a newer login has replaced in its browser, and until when to know
+	deleted    map[[16]byte]time.Time        // dead sessions whose cookie a browser was told to drop, and until when to know
 	returned   map[string]time.Time          // marks of young sessions whose cookie has come back, and until when to know
 	sweepAt    time.Time
 }
@@ -40,6 +43,7 @@ func newLoginMemory() *loginMemory {
 	return &loginMemory{
 		outcomes:   make(map[[32]byte]*callbackOutcome),
 		superseded: make(map[[16]byte]time.Time),
+		deleted:    make(map[[16]byte]time.Time),
 		returned:   make(map[string]time.Time),
 	}
 }
@@ -103,6 +107,19 @@ func (m *loginMemory) isSuperseded(id [16]byte) bool {
 	return ok
 }
 
+// firstDeletion reports whether the browser has not been told yet to drop this dead session, and notes that it is now.
+func (m *loginMemory) firstDeletion(id [16]byte, now time.Time) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.sweep(now)
+	if _, ok := m.deleted[id]; ok {
+		return false
+	}
+	makeRoomIn(m.deleted)
+	m.deleted[id] = now.Add(deletionMemory)
+	return true
+}
+
 // comesBack notes that the cookie of a young session has come back.
 func (m *loginMemory) comesBack(sess *session.Session, now time.Time) {
 	if now.Sub(sess.Created) >= loopWindow {
@@ -142,6 +159,7 @@ func (m *loginMemory) sweep(now time.Time) {
 		}
 	}
 	maps.DeleteFunc(m.superseded, func(_ [16]byte, until time.Time) bool { return !now.Before(until) })
+	maps.DeleteFunc(m.deleted, func(_ [16]byte, until time.Time) bool { return !now.Before(until) })
 	maps.DeleteFunc(m.returned, func(_ string, until time.Time) bool { return !now.Before(until) })
 }
 

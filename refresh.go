@@ -98,7 +98,7 @@ func (rt *runtime) renew(r *http.Request, v *visit, opened *openedSession) (_ *o
 			}
 			continue
 		case standingEnded:
-			return nil, found.ended, nil
+			return nil, l.pronounceDead(v, opened.Session, found.ended), nil
 		case standingPaused:
 			return rt.unrenewed(v, opened, found.retryAt)
 		case standingClaimed:
@@ -147,7 +147,7 @@ func (rt *runtime) unrenewed(v *visit, opened *openedSession, retryAt time.Time)
 		return opened, "", nil
 	case rt.refresh.endsAlone:
 		l.renewals.finish(opened.Session, reasonRefreshUnavailable, l.endOf(opened.Session), now)
-		return nil, reasonRefreshUnavailable, nil
+		return nil, l.pronounceDead(v, opened.Session, reasonRefreshUnavailable), nil
 	case expired && !now.Before(opened.AccessExpires.Add(keptPastExpiry)):
 		v.keep = true // it may yet be renewed
 		return nil, reasonRefreshUnavailable, nil
@@ -162,13 +162,16 @@ func (rt *runtime) unrenewed(v *visit, opened *openedSession, retryAt time.Time)
 func (rt *runtime) moveOn(ctx context.Context, v *visit, opened *openedSession, found standing) (*openedSession, Reason, *refusal) {
 	l, now := rt.login, rt.now()
 	if l.store == nil {
+		v.keep = true // the browser may have the newest
 		if found.kind == standingSpent {
-			v.keep = true // the browser may have the newest
-			return nil, reasonRefreshRejected, nil
+			found = rt.askOthers(ctx, opened)
+		}
+		if found.kind != standingReplaced {
+			return nil, or(found.ended, reasonRefreshRejected), nil
 		}
 		newest, reason, refused := rt.openSession(ctx, v, found.sealed, now)
 		if newest != nil {
-			v.renewed = found.sealed
+			v.keep, v.renewed = false, found.sealed
 		}
 		return newest, reason, refused
 	}
@@ -293,6 +296,7 @@ func (rt *runtime) notRenewed(ctx context.Context, opened *openedSession, turn *
 		}
 		rt.logger.Warn("sessions cannot be renewed at the moment; it is tried again", fields...)
 	}
+	l.renewals.unanswered(retryAfter, now)
 	turn.publish(ctx, l.renewals.fail(opened.Session, retryAfter, l.endOf(opened.Session), now))
 }
 
@@ -310,8 +314,8 @@ func (rt *runtime) endRefused(ctx context.Context, opened *openedSession, turn *
 		return
 	}
 	rt.metrics.refresh(resultRejected)
-	rt.logger.Info("session ended", zap.String("reason", string(reasonRefreshRejected)), zap.String("expected", refused.expected),
-		zap.String("got", or(refused.got, string(refused.reason))), zap.String("hint", answers[reasonRefreshRejected].hint),
+	rt.logger.Info("session ended", zap.String("reason", string(refused.reason)), zap.String("expected", refused.expected),
+		zap.String("got", refused.got), zap.String("hint", answers[refused.reason].hint),
 		zap.String("issuer", rt.issuerName))
 	turn.publish(ctx, l.renewals.finish(opened.Session, reasonRefreshRejected, l.endOf(opened.Session), rt.now()))
 	if l.store != nil {

@@ -29,7 +29,7 @@ type renewals struct {
 
 	outage providerOutage
 
-	toldOutage, warnedOfStorage time.Time
+	toldOutage, toldStore, warnedOfStorage time.Time
 }
 
 // renewalState is what is known of one session.
@@ -39,6 +39,7 @@ type renewalState struct {
 	until      time.Time          // sealed is given out
 	replaced   []session.Replaced // older generations that still get the newest
 	ended      Reason             // the newest generation is no session any more
+	over       Reason             // and neither is any that may yet come of it
 	failures   int
 	retryAt    time.Time
 	flight     *flight
@@ -102,6 +103,8 @@ func (s *renewals) claim(sess *session.Session, end, now time.Time) standing {
 
 func (st *renewalState) standingOf(generation uint64, now time.Time) standing {
 	switch {
+	case st.over != "":
+		return standing{kind: standingEnded, ended: st.over}
 	case generation > st.generation:
 		return standing{} // renewed where this process did not see it
 	case generation < st.generation:
@@ -145,7 +148,7 @@ func (s *renewals) stateOf(sess *session.Session, end, now time.Time) *renewalSt
 // advance moves on to a newer generation. Of a flight for the old one nobody learns anything any more.
 func (st *renewalState) advance(generation uint64) {
 	flight := st.flight
-	*st = renewalState{generation: generation, replaced: st.replaced, end: st.end}
+	*st = renewalState{generation: generation, replaced: st.replaced, over: st.over, end: st.end}
 	if flight != nil {
 		close(flight.done)
 	}
@@ -167,8 +170,8 @@ func (s *renewals) succeed(old *session.Session, sealed string, end, now time.Ti
 	defer s.mu.Unlock()
 	s.outage = providerOutage{}
 	st := s.stateOf(old, end, now)
-	if st.generation != old.Generation {
-		return nil // something newer has arrived meanwhile
+	if st.generation != old.Generation || st.over != "" {
+		return nil // something newer has arrived meanwhile, or the session was given up
 	}
 	until := now.Add(grace)
 	st.advance(old.Generation + 1)
@@ -196,7 +199,7 @@ func (s *renewals) adopt(sess *session.Session, known *session.Renewal, end, now
 		st.advance(known.Generation)
 	}
 	if known.Sealed != "" && now.Before(known.Until) {
-		st.sealed, st.until, st.replaced = known.Sealed, known.Until, slices.Clone(known.Replaced)
+		st.sealed, st.until, st.replaced = known.Sealed, known.Until, slices.Clone(known.Replaced) // which has ours, if we have told them
 	}
 	if known.Ended {
 		st.ended = reasonRefreshRejected
@@ -211,7 +214,6 @@ func (s *renewals) adopt(sess *session.Session, known *session.Renewal, end, now
 func (s *renewals) fail(sess *session.Session, retryAfter time.Duration, end, now time.Time) *session.Renewal {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.outage.fail(retryAfter, now)
 	st := s.stateOf(sess, end, now)
 	if st.generation != sess.Generation {
 		return nil
@@ -235,6 +237,13 @@ func (s *renewals) finish(sess *session.Session, reason Reason, end, now time.Ti
 	return &session.Renewal{Generation: st.generation, Ended: true}
 }
 
+// unanswered notes that the provider does not work.
+func (s *renewals) unanswered(retryAfter time.Duration, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.outage.fail(retryAfter, now)
+}
+
 // answered notes that the provider works, and reports whether that is news.
 func (s *renewals) answered() bool {
 	s.mu.Lock()
@@ -244,8 +253,11 @@ func (s *renewals) answered() bool {
 	return again
 }
 
-// mayTellOutage and mayWarn report whether it is time to tell of trouble with the provider, or with the storage.
+// mayTellOutage, mayTellStore and mayWarn report whether it is time to tell of trouble with the provider, with the store of sessions, or with
+// what renewals need of a storage.
 func (s *renewals) mayTellOutage(now time.Time) bool { return s.mayTell(&s.toldOutage, now) }
+
+func (s *renewals) mayTellStore(now time.Time) bool { return s.mayTell(&s.toldStore, now) }
 
 func (s *renewals) mayWarn(now time.Time) bool { return s.mayTell(&s.warnedOfStorage, now) }
 
@@ -286,7 +298,7 @@ func (s *renewals) purge(sess *session.Session, end, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := s.stateOf(sess, end, now)
-	st.sealed, st.replaced, st.ended = "", nil, reasonSessionExpired
+	st.sealed, st.replaced, st.over = "", nil, reasonSessionExpired
 }
 
 // sweep forgets results whose time is over, and sessions that have ended. The caller holds the lock.

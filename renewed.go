@@ -51,6 +51,9 @@ func (rt *runtime) renewedSession(
 			return nil, refused
 		}
 	}
+	if token != nil {
+		rt.warnOfOverage(token.claims)
+	}
 	if refused := rt.renewClaims(ctx, renewed, claims, token, tokens.AccessToken, metadata, needs); refused != nil {
 		return nil, refused
 	}
@@ -89,7 +92,7 @@ func (rt *runtime) renewedIDToken(
 
 // checkRenewal judges what a renewed ID token says about the login.
 func (p *idTokenPolicy) checkRenewal(token *jose.Token, accessToken string, old *session.Session, claims map[string]any, acrValues string) *refusal {
-	if nonce, present := token.Claims["nonce"]; present && nonce != "" {
+	if nonce := token.Claims["nonce"]; nonce != nil && nonce != "" {
 		text, _ := nonce.(string)
 		if old.NonceHash == [16]byte{} || nonceHash(text) != old.NonceHash {
 			return refuseClaim(reasonNonceMismatch, "the nonce of the login, or none", "another one")
@@ -101,7 +104,7 @@ func (p *idTokenPolicy) checkRenewal(token *jose.Token, accessToken string, old 
 	if then, now := claims["auth_time"], token.Claims["auth_time"]; then != nil && now != nil && then != now {
 		return refuseClaim(reasonInsufficientAuthentication, "the auth_time of the login", now)
 	}
-	if acr, present := token.Claims["acr"]; present && acrValues != "" {
+	if acr := token.Claims["acr"]; acr != nil && acrValues != "" {
 		if text, _ := acr.(string); !slices.Contains(strings.Fields(acrValues), text) {
 			return refuseClaim(reasonInsufficientAuthentication, "acr "+acrValues, acr)
 		}
@@ -124,7 +127,7 @@ func (rt *runtime) renewClaims(
 	if token != nil {
 		claims = needs.keeps.claimsOf(token)
 		for _, name := range loginFacts {
-			if _, ok := claims[name]; !ok && old[name] != nil {
+			if claims[name] == nil && old[name] != nil {
 				claims[name] = old[name]
 			}
 		}

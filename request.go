@@ -241,8 +241,10 @@ func (w *responseWriter) decide() {
 		w.ours.FilterResponse(header)
 		session.Write(header, w.st.ownCookies) // those of a handler within this one
 	}
-	if carried := w.st.visit.carried; carried != nil && w.st.rt.login.isOutdated(carried) {
-		w.cookies = nil // the upstream has taken its time, and the browser has something newer
+	for _, sess := range []*session.Session{w.st.visit.carried, w.st.visit.dead} {
+		if sess != nil && len(w.cookies) > 0 && w.st.rt.login.isOutdated(sess) {
+			w.cookies = nil // the upstream has taken its time, and the browser has something newer
+		}
 	}
 	switch {
 	case len(w.cookies) > 0:

@@ -126,7 +126,7 @@ func (h *Handler) newRuntime(ctx caddy.Context) (rt *runtime, err error) {
 	return rt, h.warmUp(ctx, rt)
 }
 
-func or(value, standard string) string {
+func or[T ~string](value, standard T) T {
 	if value == "" {
 		return standard
 	}

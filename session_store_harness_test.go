@@ -135,7 +135,11 @@ func newSiteOn(t *testing.T, storage certmagic.Storage, p *optest.Provider, sett
 		t.Fatal(err)
 	}
 	s := &site{recorder: new(recorder), t: t, handler: h, logs: logs}
-	s.server = httptest.NewServer(s)
+	s.server = httptest.NewUnstartedServer(s)
+	s.server.Config.Protocols = new(http.Protocols)
+	s.server.Config.Protocols.SetHTTP1(true)
+	s.server.Config.Protocols.SetUnencryptedHTTP2(true)
+	s.server.Start()
 	t.Cleanup(func() {
 		s.server.Close()
 		if err := h.Cleanup(); err != nil {

@@ -182,8 +182,15 @@ func TestTheStoreFails(t *testing.T) {
 		storage.noStore.Store(true)
 		defer storage.noStore.Store(false)
 		v.later(6 * time.Minute)
-		v.wantSession(true) // which is not worth a refusal
-		s.logged(zapcore.ErrorLevel, "session not reissued", map[string]string{"reason": "store_unavailable", "error": errStorage.Error()})
+		stored := storage.stored.Load()
+		v.upstream.advance()
+		r := v.Get(v.url("/"), "Accept: application/json")
+		if r.Status != http.StatusOK || len(sessionsIn(r)) != 1 || v.upstream.advance() != 1 {
+			t.Errorf("got %d and %q, want a new cookie", r.Status, r.Header.Values("Set-Cookie"))
+		}
+		if n := storage.stored.Load() - stored; n != 0 {
+			t.Errorf("%d writes: that a session was used is for its cookie alone to say", n)
+		}
 	})
 }
 

@@ -129,7 +129,7 @@ func (rt *runtime) sessionOf(r *http.Request, v *visit) (opened *openedSession, 
 		// an older cookie may have come late: what counts then is the newest session, and whether there still is one
 		found := rt.login.renewals.look(opened.Session, now)
 		if found.kind == standingEnded {
-			return nil, found.ended, nil
+			return nil, rt.login.pronounceDead(v, opened.Session, found.ended), nil
 		}
 		if found.kind == standingReplaced || found.kind == standingSpent {
 			if opened, dead, refused = rt.moveOn(r.Context(), v, opened, found); opened == nil {
@@ -138,8 +138,7 @@ func (rt *runtime) sessionOf(r *http.Request, v *visit) (opened *openedSession, 
 		}
 	}
 	if dead := rt.login.judgeClocks(opened.Session, now); dead != "" {
-		v.keep = rt.login.isOutdated(opened.Session)
-		return nil, dead, nil
+		return nil, rt.login.pronounceDead(v, opened.Session, dead), nil
 	}
 	if dead := judgeToken(opened.Session, now); dead != "" && rt.headers.accessToken && !rt.refresh.canRenew(opened.Session) {
 		v.keep = true // handlers that pass no token on still take it
@@ -166,6 +165,13 @@ func (l *login) endOf(sess *session.Session) time.Time { return sess.Created.Add
 // isOutdated reports whether the browser is known to have something newer than this session; answers to it leave the browser's cookie alone.
 func (l *login) isOutdated(sess *session.Session) bool {
 	return l.memory.isSuperseded(sess.ID) || l.renewals.isNewerThan(sess)
+}
+
+// pronounceDead notes whose cookie may be deleted, which it may not be when the browser is known to have something newer.
+func (l *login) pronounceDead(v *visit, sess *session.Session, dead Reason) Reason {
+	v.dead = sess
+	v.keep = v.keep || l.isOutdated(sess)
+	return dead
 }
 
 // judgeClocks looks at the clocks of a session itself, the absolute and the idle one.

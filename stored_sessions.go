@@ -192,7 +192,7 @@ func (h *Handler) acquireStores(ctx caddy.Context, rt *runtime, kept SessionStor
 		return err
 	}
 	if store != nil {
-		l.store = session.NewStore(store, rt.now)
+		l.store = session.NewStore(store, func() time.Time { return rt.now() })
 	}
 	shares := h.RefreshCoordination == refreshCoordinationStorage
 	if or(h.RefreshCoordination, refreshCoordinationAuto) == refreshCoordinationAuto {
@@ -206,7 +206,7 @@ func (h *Handler) acquireStores(ctx caddy.Context, rt *runtime, kept SessionStor
 			return err
 		}
 	}
-	l.shared = session.NewRenewals(store, rt.now)
+	l.shared = session.NewRenewals(store, func() time.Time { return rt.now() })
 	return nil
 }
 

@@ -30,8 +30,9 @@ type visit struct {
 
 	cookieBytes int // in Cookie, ours and others
 
-	keep  bool     // the session's cookie must not be deleted: another is newer, or others may live by it
-	reply []string // cookies that the answer sets or deletes
+	dead  *session.Session // that the cookie is of, where it could be opened
+	keep  bool             // the session's cookie must not be deleted: another is newer, or others may live by it
+	reply []string         // cookies that the answer sets or deletes
 	// renewed is the sealed session that the browser does not have yet, and carried the session in reply, when there is one.
 	renewed string
 	carried *session.Session

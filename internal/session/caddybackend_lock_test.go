@@ -78,9 +78,12 @@ func TestCaddyBackendLockWait(t *testing.T) {
 		storage := newMemoryStorage()
 		backend := testBackend(storage)
 		answers := make(chan error)
-		storage.setBefore(func(_ context.Context, call, _ string) error {
+		storage.setBefore(func(ctx context.Context, call, _ string) error {
 			if call == "Lock" {
 				return <-answers
+			}
+			if ctx.Err() != nil {
+				t.Errorf("%s when it cannot be done: %v", call, ctx.Err())
 			}
 			return nil
 		})
@@ -108,10 +111,41 @@ func TestCaddyBackendLockWait(t *testing.T) {
 		}
 		ended, cancel := context.WithCancel(t.Context())
 		cancel()
-		if _, err := backend.Lock(ended, "locks/a.1"); !errors.Is(err, context.Canceled) || storage.count("Lock") != 3 {
-			t.Error(err)
+		_, err = backend.Lock(ended, "locks/a.1")
+		synctest.Wait()
+		if !errors.Is(err, context.Canceled) || storage.count("Lock") != 3 {
+			t.Errorf("%v, locked %d times", err, storage.count("Lock"))
 		}
 	})
+}
+
+// A lock that comes at the moment when the context ends is either had or given back.
+func TestCaddyBackendLockEnds(t *testing.T) {
+	t.Parallel()
+	storage := newMemoryStorage()
+	backend := testBackend(storage)
+	for range 5000 {
+		ctx, cancel := context.WithCancel(t.Context())
+		storage.setBefore(func(_ context.Context, call, _ string) error {
+			if call == "Lock" {
+				go cancel()
+			}
+			return nil
+		})
+		if unlock, err := backend.Lock(ctx, "locks/a.1"); err == nil {
+			unlock()
+		} else if !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	}
+	storage.setBefore(nil)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	unlock, err := backend.Lock(ctx, "locks/a.1")
+	if err != nil {
+		t.Fatal("a lock was lost:", err)
+	}
+	unlock()
 }
 
 // What keeps a lock fresh goes on for as long as it is held, though the wait for it was bounded, and no longer.

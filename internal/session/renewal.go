@@ -18,7 +18,7 @@ type Renewal struct {
 	Sealed string
 	Until  time.Time
 
-	// Replaced are older generations, whose bearers still get the newest one. At most 64 are kept, the newest.
+	// Replaced are older generations, whose bearers still get the newest one. At most 256 are kept, the newest.
 	Replaced []Replaced
 
 	// Ended says that the provider has refused the refresh token of that generation: the session is over.
@@ -37,7 +37,7 @@ type Replaced struct {
 
 const (
 	// maxReplaced bounds the older generations of an entry.
-	maxReplaced = 64
+	maxReplaced = 256
 
 	// maxFailures is where the count of failures ends.
 	maxFailures = 1 << 20

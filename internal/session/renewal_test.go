@@ -37,12 +37,12 @@ func TestRenewalCurrent(t *testing.T) {
 	t.Parallel()
 	now := testNow()
 	in := func(seconds int) time.Time { return now.Add(time.Duration(seconds) * time.Second) }
-	many := &Renewal{Generation: 200}
+	many := &Renewal{Generation: 1000}
 	var newest []Replaced
-	for i := range uint64(100) {
+	for i := range uint64(maxReplaced + 36) {
 		many.Replaced = append(many.Replaced, Replaced{100 + i, in(10)})
 		if i < maxReplaced {
-			newest = append(newest, Replaced{199 - i, in(10)})
+			newest = append(newest, Replaced{100 + maxReplaced + 35 - i, in(10)})
 		}
 	}
 	for name, test := range map[string]struct{ given, want *Renewal }{
@@ -62,7 +62,7 @@ func TestRenewalCurrent(t *testing.T) {
 			&Renewal{Generation: 7, Replaced: []Replaced{{5, in(3)}, {6, in(2)}, {6, in(1)}, {5, in(4)}}},
 			&Renewal{Generation: 7, Replaced: []Replaced{{6, in(1)}, {5, in(3)}}},
 		},
-		"too many": {many, &Renewal{Generation: 200, Replaced: newest}},
+		"too many": {many, &Renewal{Generation: 1000, Replaced: newest}},
 	} {
 		given := reflect.ValueOf(*test.given).Interface()
 		if got := test.given.current(now); !reflect.DeepEqual(got, test.want) {

@@ -105,18 +105,63 @@ func TestRenewalsFollow(t *testing.T) {
 		}
 	}
 
-	// what has ended stays so, until somebody has renewed it after all
-	renewals := NewRenewals(testBackend(newMemoryStorage()), testNow)
+	// without a cookie there is none to keep
+	onServer := &Renewal{Generation: 7, Until: in(10)}
+	if got := (&Renewal{Generation: 7, Until: in(20)}).following(onServer); !got.Until.Equal(in(20)) {
+		t.Errorf("%+v", got)
+	}
+}
+
+// What has ended stays so, also when no more is known of it, until somebody has renewed it after all.
+func TestRenewalsEnded(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	storage := newMemoryStorage()
+	renewals := NewRenewals(testBackend(storage), testNow)
 	id := NewID()
+	everything, _, err := entries(id, testEnd)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, step := range []struct {
 		next  Renewal
 		ended bool
-	}{{Renewal{Generation: 7, Ended: true}, true}, {Renewal{Generation: 7, Failures: 1, RetryAt: in(5)}, true}, {Renewal{Generation: 8}, false}} {
+	}{
+		{Renewal{Generation: 7, Sealed: "seven", Until: testEnd}, false},
+		{Renewal{Generation: 7, Ended: true}, true},
+		{Renewal{Generation: 7, Failures: 1, RetryAt: testEnd}, true},
+		{Renewal{Generation: 8}, false},
+	} {
 		if err := renewals.Save(ctx, id, testEnd, &step.next); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := renewals.Load(ctx, id, testEnd); err != nil || got.Ended != step.ended {
-			t.Errorf("%+v after %+v, %v", got, step.next, err)
+		kept := storage.get(caddyPrefix + everything.key)
+		for _, forgotten := range []bool{false, true} {
+			if forgotten {
+				storage.set(caddyPrefix+everything.key, "")
+			}
+			if got, err := renewals.Load(ctx, id, testEnd); err != nil || got.Ended != step.ended || got.Generation != step.next.Generation {
+				t.Errorf("%+v after %+v, %v", got, step.next, err)
+			}
+		}
+		storage.set(caddyPrefix+everything.key, kept)
+		// the cookie of what has ended is not only unread, it is gone
+		wire, ok := openRecord(everything.aead, []byte(kept), everything.data)
+		if !ok || strings.Contains(string(wire), "seven") == (step.ended || step.next.Generation > 7) {
+			t.Errorf("%q is kept after %+v", wire, step.next)
+		}
+	}
+}
+
+func TestRecordSize(t *testing.T) {
+	t.Parallel()
+	everything, _, err := entries(NewID(), testEnd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for size, want := range map[int]bool{0: true, maxWire: true, maxWire + 1: false} {
+		if wire, ok := openRecord(everything.aead, sealRecord(everything.aead, make([]byte, size), nil), nil); ok != want || ok && len(wire) != size {
+			t.Errorf("%d bytes: %v", size, ok)
 		}
 	}
 }
