@@ -155,12 +155,27 @@ func (l *login) accessExpiry(tokens *provider.Tokens, asked time.Time) time.Time
 		return asked.Add(tokens.ExpiresIn)
 	}
 	if access, err := jose.Parse(tokens.AccessToken, jose.MaxProviderToken); err == nil && !access.Expiry.IsZero() {
-		return access.Expiry // it is not ours to verify; this is a clock, no more
+		return expiryByClock(access.IssuedAt, access.Expiry, asked) // it is not ours to verify; this is a clock, no more
 	}
 	if l.accessExpiresIn > 0 {
 		return asked.Add(l.accessExpiresIn)
 	}
 	return time.Time{}
+}
+
+// unclearLifetime is that of an access token whose own dates make no sense here.
+const unclearLifetime = 5 * time.Minute
+
+// expiryByClock reads the dates in a token. They are by the provider's clock, which may be wrong here; how long it gives the token is not.
+func expiryByClock(issued, expiry, asked time.Time) time.Time {
+	lifetime := unclearLifetime
+	if !issued.IsZero() && expiry.After(issued) {
+		lifetime = expiry.Sub(issued)
+	}
+	if span := asked.Add(lifetime); !expiry.After(asked) || !issued.IsZero() && span.Before(expiry) {
+		return span
+	}
+	return expiry
 }
 
 // withoutTransient takes out what is about the one exchange that is over.

@@ -15,6 +15,8 @@ const (
 	maxReplaced = 256
 	// renewalSweepInterval is how often what is over is forgotten.
 	renewalSweepInterval = 30 * time.Second
+	// grantRest is how long a session is left alone after a grant, should its tokens be over when they arrive.
+	grantRest = 500 * time.Millisecond
 	// tellEvery is how often the same trouble is told.
 	tellEvery = time.Minute
 )
@@ -42,6 +44,7 @@ type renewalState struct {
 	over       Reason             // and neither is any that may yet come of it
 	failures   int
 	retryAt    time.Time
+	restUntil  time.Time // the newest generation has only just been granted
 	flight     *flight
 	stuckSince time.Time // other instances seem to hold the lock without end
 	end        time.Time // of the session
@@ -121,8 +124,8 @@ func (st *renewalState) standingOf(generation uint64, now time.Time) standing {
 		return standing{kind: standingEnded, ended: st.ended}
 	case st.flight != nil:
 		return standing{kind: standingUnderWay, flight: st.flight, failing: st.failures > 0}
-	case now.Before(st.retryAt):
-		return standing{kind: standingPaused, retryAt: st.retryAt}
+	case now.Before(st.retryAt), now.Before(st.restUntil):
+		return standing{kind: standingPaused, retryAt: later(st.retryAt, st.restUntil)}
 	default:
 		return standing{}
 	}
@@ -175,7 +178,7 @@ func (s *renewals) succeed(old *session.Session, sealed string, end, now time.Ti
 	}
 	until := now.Add(grace)
 	st.advance(old.Generation + 1)
-	st.sealed, st.until = sealed, until
+	st.sealed, st.until, st.restUntil = sealed, until, now.Add(grantRest)
 	st.replaced = slices.DeleteFunc(st.replaced, func(r session.Replaced) bool { return !now.Before(r.Until) })
 	if len(st.replaced) >= maxReplaced {
 		st.replaced = slices.Delete(st.replaced, 0, 1)
@@ -197,6 +200,7 @@ func (s *renewals) adopt(sess *session.Session, known *session.Renewal, end, now
 	}
 	if known.Generation > st.generation {
 		st.advance(known.Generation)
+		st.restUntil = now.Add(grantRest)
 	}
 	if known.Sealed != "" && now.Before(known.Until) {
 		st.sealed, st.until, st.replaced = known.Sealed, known.Until, slices.Clone(known.Replaced) // which has ours, if we have told them
@@ -337,6 +341,13 @@ func (s *renewals) makeRoom(now time.Time) {
 	if other != nil {
 		delete(s.of, *other)
 	}
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 const (

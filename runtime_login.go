@@ -196,7 +196,8 @@ func (h *Handler) acquireSessions(ctx caddy.Context, rt *runtime, settings Sessi
 	needs, needsErr := share(rt, fmt.Sprintf("login needs %s %q %+v", scope, h.Userinfo, h.SessionContents), newSharedNeeds)
 	opened, openedErr := share(rt, "opened sessions "+scope, newSessionCache)
 	memory, memoryErr := share(rt, "logins "+scope, newLoginMemory)
-	renewals, renewalsErr := share(rt, "renewals "+scope, newRenewals)
+	// which tokens are spent is true whatever the configuration says of sessions
+	renewals, renewalsErr := share(rt, fmt.Sprintf("renewals %q %q", l.issuer, l.clientID), newRenewals)
 	announced, announcedErr := share(rt, "announcements", newAnnouncements)
 	if err := errors.Join(needsErr, openedErr, memoryErr, renewalsErr, announcedErr); err != nil {
 		return err
