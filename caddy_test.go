@@ -41,13 +41,14 @@ func startCaddy(t *testing.T, site string, globals ...string) *caddySite {
 	t.Helper()
 	c := &caddySite{runningCaddy: &runningCaddy{globals: strings.Join(globals, "\n")}, t: t}
 	c.upstream = httptest.NewServer(&c.recorder)
+	storage := t.TempDir() // which goes after Caddy has
 	t.Cleanup(func() {
 		if err := caddy.Stop(); err != nil {
 			t.Error(err)
 		}
 		c.upstream.Close()
 	})
-	c.globals += "\nadmin off\npersist_config off\nauto_https off\ngrace_period 5s\nstorage file_system " + t.TempDir()
+	c.globals += "\nadmin off\npersist_config off\nauto_https off\ngrace_period 5s\nstorage file_system " + storage
 	if !strings.Contains(c.globals, "log {") {
 		c.globals += "\nlog {\noutput openid_connect_test\nformat json\nlevel DEBUG\n}"
 	}

@@ -16,7 +16,10 @@ const (
 	// lockPoll is how often those that wait look for the other's result.
 	lockPoll = 50 * time.Millisecond
 	// stuckLock is how long a lock may be held without any result before it is taken for one that nobody will ever give back.
-	stuckLock = 30 * time.Second
+	stuckLock = 2 * time.Minute
+	// askedWait is for how long somebody else who has sent the refresh token may yet tell what came of it, his lock being over: he is dead, or
+	// could not reach the storage.
+	askedWait = 3 * time.Second
 	// secondLook is when the result of another instance is looked for once more: the provider may have answered it, and not yet it us.
 	secondLook = 300 * time.Millisecond
 )
@@ -26,6 +29,7 @@ type turn struct {
 	rt     *runtime
 	opened *openedSession
 	unlock func() // nil: only this process is kept out
+	asked  bool   // somebody else has sent the refresh token, and it is not known what came of that
 }
 
 func (t *turn) end() {
@@ -65,7 +69,8 @@ func (rt *runtime) takeTurn(ctx context.Context, opened *openedSession) (_ *turn
 				return t, rt.cannotLock(opened, got.err)
 			}
 			t.unlock = got.unlock
-			if t.isSettled(ctx) { // while we waited
+			l.renewals.unstick(opened.ID)
+			if t.isSettled(ctx) || t.asked && t.settlesLate(ctx) || !t.mark(ctx) {
 				t.end()
 				return nil, true
 			}
@@ -80,6 +85,45 @@ func (rt *runtime) takeTurn(ctx context.Context, opened *openedSession) (_ *turn
 				return nil, true
 			}
 		}
+	}
+}
+
+// settlesLate waits for what came of a refresh token that somebody else has sent.
+func (t *turn) settlesLate(ctx context.Context) bool {
+	late := time.NewTimer(askedWait)
+	defer late.Stop()
+	poll := time.NewTicker(lockPoll)
+	defer poll.Stop()
+	for {
+		select {
+		case <-poll.C:
+			if t.isSettled(ctx) {
+				return true
+			}
+		case <-late.C:
+			return false
+		}
+	}
+}
+
+// mark tells other instances that the refresh token is about to be sent. It reports whether it may be: where the renewed session could not
+// be kept it may not.
+func (t *turn) mark(ctx context.Context) bool {
+	rt, l, old := t.rt, t.rt.login, t.opened
+	end, now := l.endOf(old.Session), rt.now()
+	err := l.shared.Save(ctx, old.ID, end, &session.Renewal{Generation: old.Generation, Asked: now})
+	switch {
+	case err == nil:
+		return true
+	case errors.Is(err, session.ErrSuperseded):
+		return !t.isSettled(ctx)
+	case l.store != nil:
+		rt.warnOfStorage("sessions cannot be renewed, as their store fails", err)
+		l.renewals.fail(old.Session, 0, end, now)
+		return false
+	default:
+		rt.warnOfStorage("renewals are coordinated within this process alone, as the storage fails", err)
+		return true
 	}
 }
 
@@ -129,6 +173,7 @@ func (t *turn) isSettled(ctx context.Context) bool {
 		rt.warnOfStorage("renewals are coordinated within this process alone, as the storage fails", err)
 		return false
 	}
+	t.asked = known != nil && known.Generation == old.Generation && !known.Asked.IsZero()
 	return l.renewals.adopt(old.Session, known, end, now)
 }
 
@@ -167,9 +212,44 @@ func (t *turn) publish(ctx context.Context, news *session.Renewal) {
 	if news == nil || l.shared == nil {
 		return
 	}
-	err := l.shared.Save(ctx, t.opened.ID, l.endOf(t.opened.Session), news)
-	if err != nil && !errors.Is(err, session.ErrSuperseded) {
-		t.rt.warnOfStorage("other instances do not learn of renewals, as the storage fails", err)
+	tell := func(ctx context.Context) bool {
+		err := l.shared.Save(ctx, t.opened.ID, l.endOf(t.opened.Session), news)
+		switch {
+		case errors.Is(err, session.ErrSuperseded):
+			t.isSettled(ctx) // learn by what
+			return true
+		case err == nil:
+			return true
+		}
+		t.rt.warnOfStorage("other instances do not learn of renewals for now, as the storage fails", err)
+		return false
+	}
+	if !tell(ctx) {
+		l.renewals.inBackground(func() { untilDone(tell) })
+	}
+}
+
+const (
+	// retryEvery and retryFor are how what others must know gets into a storage that fails.
+	retryEvery = 500 * time.Millisecond
+	retryFor   = 10 * time.Minute
+)
+
+// untilDone tries something until it is done, or nobody can want it any more, which it reports.
+func untilDone(try func(context.Context) bool) (done bool) {
+	ctx, cancel := context.WithTimeout(context.Background(), retryFor)
+	defer cancel()
+	again := time.NewTicker(retryEvery)
+	defer again.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-again.C:
+		}
+		if try(ctx) {
+			return true
+		}
 	}
 }
 

@@ -17,7 +17,7 @@ require (
 	golang.org/x/crypto v0.57.0
 	// httpguts: what net/http itself takes for a valid header name.
 	golang.org/x/net v0.60.0
-	// singleflight: one introspection for all requests that bring the same token.
+	// singleflight: one introspection, or one reading of a session, for all requests that bring the same token or cookie.
 	golang.org/x/sync v0.23.0
 )
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -77,7 +78,7 @@ func (rt *runtime) serveBearer(w http.ResponseWriter, r *http.Request, next cadd
 	st.keepAuthorization(r)
 	rt.headers.set(r, id, token)
 	st.identify(id, token)
-	return next.ServeHTTP(st.response(w, true), r)
+	return st.pass(w, r, next, true)
 }
 
 // serveSignedIn gives a request with a session what its user may have.
@@ -94,7 +95,7 @@ func (rt *runtime) serveSignedIn(w http.ResponseWriter, r *http.Request, next ca
 	st.keepAuthorization(r)
 	rt.headers.set(r, id, opened.AccessToken)
 	st.identify(id, opened.AccessToken)
-	return next.ServeHTTP(st.response(w, true), r)
+	return st.pass(w, r, next, true)
 }
 
 // serveAnonymous gives a request without credentials what is configured for it.
@@ -115,7 +116,7 @@ func (rt *runtime) serveAnonymous(w http.ResponseWriter, r *http.Request, next c
 		rt.metrics.request(methodNone, result)
 		st.keepAuthorization(r)
 		rt.headers.setNone(r)
-		return next.ServeHTTP(st.response(w, false), r)
+		return st.pass(w, r, next, false)
 	case action == unauthAuth && rt.login != nil:
 		return rt.requireLogin(w, r, st)
 	default:
@@ -131,7 +132,7 @@ func (rt *runtime) deleteDead(r *http.Request, st *requestState) {
 		return
 	}
 	v.reply = l.cookies.DeleteSession(&v.cookies, v.secure)
-	if st.dead != reasonSessionInvalid && st.dead != reasonRefreshRejected { // which anybody can send, or was told when it happened
+	if !slices.Contains([]Reason{reasonSessionInvalid, reasonRefreshRejected, reasonRefreshUnavailable}, st.dead) { // which anybody can send, or was told when it happened
 		rt.logger.Info("session ended", zap.String("reason", string(st.dead)), zap.String("hint", answers[st.dead].hint),
 			zap.String("issuer", rt.issuerName), zap.String("host", r.Host), zap.String("request_id", requestID(r)))
 	}

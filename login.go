@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/caddyserver/caddy/v2"
 
@@ -50,6 +51,7 @@ type login struct {
 	sealer         *session.Sealer
 	store          *session.Store    // nil: the cookie holds the session
 	shared         *session.Renewals // nil: renewals are not coordinated with other instances
+	loads          singleflight.Group
 	opened         *sessionCache
 	memory         *loginMemory
 	renewals       *renewals

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/caddy-openid-connect/caddy-openid-connect/internal/session"
 )
@@ -18,17 +19,30 @@ func (l *login) owner() session.Owner { return session.Owner{Issuer: l.issuer, C
 
 // loadSession reads a session from the store. reason says why there is none; refused is set when that cannot be known at the moment.
 func (l *login) loadSession(ctx context.Context, reference *session.Reference) (_ *session.Session, reason Reason, refused *refusal) {
-	sess, err := l.store.Load(ctx, reference)
-	switch {
-	case errors.Is(err, session.ErrNotFound):
-		return nil, reasonSessionExpired, nil
-	case err != nil:
-		return nil, "", &refusal{reason: reasonStoreUnavailable, cause: err}
+	// a page's requests come together, and one of them is enough to read the record
+	key := string(reference.ID[:]) + string(reference.Key[:])
+	loading := l.loads.DoChan(key, func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
+		defer cancel()
+		return l.store.Load(ctx, reference)
+	})
+	var loaded singleflight.Result
+	select {
+	case loaded = <-loading:
+	case <-ctx.Done():
+		loaded.Err = ctx.Err()
 	}
+	switch {
+	case errors.Is(loaded.Err, session.ErrNotFound):
+		return nil, reasonSessionExpired, nil
+	case loaded.Err != nil:
+		return nil, "", &refusal{reason: reasonStoreUnavailable, cause: loaded.Err}
+	}
+	sess := *loaded.Val.(*session.Session)
 	if reference.LastUsed.After(sess.LastUsed) {
 		sess.LastUsed = reference.LastUsed // the record is not written each time
 	}
-	return sess, "", nil
+	return &sess, "", nil
 }
 
 // sealRecord seals a session of the store for the memory of this process.
@@ -81,47 +95,35 @@ func (l *login) endShared(ctx context.Context, sess *session.Session, end time.T
 	if known != nil {
 		generation = max(generation, known.Generation)
 	}
-	return l.shared.Save(ctx, sess.ID, end, &session.Renewal{Generation: generation, Ended: true})
+	return l.shared.Save(ctx, sess.ID, end, &session.Renewal{Generation: generation, Over: true})
 }
 
-const (
-	// saveRetryEvery and saveRetryFor are how a renewed session gets into a store that fails: the tokens in the old record are spent.
-	saveRetryEvery = 500 * time.Millisecond
-	saveRetryFor   = 10 * time.Minute
-)
-
-// saveRenewed writes a renewed session into the store, however long that takes. It reports whether there still is a session: a logout may
-// have been quicker.
-func (rt *runtime) saveRenewed(ctx context.Context, reference *session.Reference, renewed *session.Session) (exists bool) {
-	l := rt.login
-	err := l.store.Replace(ctx, reference, renewed)
-	switch {
+// saveRenewed writes a renewed session into the store, however long that takes: the tokens in the record that is there are spent. It reports
+// whether there still is a session: a logout may have been quicker.
+func (rt *runtime) saveRenewed(ctx context.Context, reference *session.Reference, renewed *session.Session) (exists, saved bool) {
+	switch err := rt.login.store.Replace(ctx, reference, renewed); {
 	case errors.Is(err, session.ErrNotFound):
-		return false
+		return false, true
 	case err == nil, errors.Is(err, session.ErrSuperseded):
-		return true
+		return true, true
+	default:
+		rt.logger.Error("renewed session not stored; it is tried again", zap.String("reason", string(reasonStoreUnavailable)), zap.Error(err))
+		return true, false
 	}
-	rt.logger.Error("renewed session not stored; it is tried again", zap.String("reason", string(reasonStoreUnavailable)), zap.Error(err))
-	go func() { //nolint:gosec // it is nobody's request
-		ctx, cancel := context.WithTimeout(context.Background(), saveRetryFor)
-		defer cancel()
-		again := time.NewTicker(saveRetryEvery)
-		defer again.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				rt.logger.Error("renewed session not stored: given up", zap.String("reason", string(reasonStoreUnavailable)))
-				return
-			case <-again.C:
-			}
-			if l.renewals.isNewerThan(renewed) {
-				return
-			}
-			err := l.store.Replace(ctx, reference, renewed)
-			if err == nil || errors.Is(err, session.ErrNotFound) || errors.Is(err, session.ErrSuperseded) {
-				return
-			}
+}
+
+// saveLater goes on trying to save what saveRenewed could not. Until it has, this process gives the renewed session out of its memory.
+func (rt *runtime) saveLater(reference *session.Reference, renewed *session.Session) {
+	l := rt.login
+	defer l.renewals.saved(renewed)
+	done := untilDone(func(ctx context.Context) bool {
+		if l.renewals.isNewerThan(renewed) {
+			return true
 		}
-	}()
-	return true
+		err := l.store.Replace(ctx, reference, renewed)
+		return err == nil || errors.Is(err, session.ErrNotFound) || errors.Is(err, session.ErrSuperseded)
+	})
+	if !done {
+		rt.logger.Error("renewed session not stored: given up", zap.String("reason", string(reasonStoreUnavailable)))
+	}
 }

@@ -85,10 +85,14 @@ func grantedAt(sess *session.Session) time.Time {
 func (rt *runtime) renew(r *http.Request, v *visit, opened *openedSession) (_ *openedSession, dead Reason, refused *refusal) {
 	l := rt.login
 	var wait *time.Timer
+	var waitedFor *openedSession
 	for range maxHops {
 		now := rt.now()
 		if !rt.needsRenewal(opened.Session, now) {
 			return opened, "", nil
+		}
+		if waitedFor != nil && opened != waitedFor {
+			return rt.unrenewed(v, opened, standing{retryAt: now, failing: true}) // it is over already, and one grant is enough for a request
 		}
 		found := l.renewals.claim(opened.Session, l.endOf(opened.Session), now)
 		switch found.kind {
@@ -100,7 +104,7 @@ func (rt *runtime) renew(r *http.Request, v *visit, opened *openedSession) (_ *o
 		case standingEnded:
 			return nil, l.pronounceDead(v, opened.Session, found.ended), nil
 		case standingPaused:
-			return rt.unrenewed(v, opened, found.retryAt)
+			return rt.unrenewed(v, opened, found)
 		case standingClaimed:
 			go rt.fly(l.binding(v, l.cookies.Name(v.secure)), opened, found.flight) //nolint:gosec // it goes on when the request is gone
 		case standingCurrent, standingUnderWay:
@@ -112,15 +116,16 @@ func (rt *runtime) renew(r *http.Request, v *visit, opened *openedSession) (_ *o
 			wait = time.NewTimer(renewalWait)
 			defer wait.Stop()
 		}
+		waitedFor = opened
 		select {
 		case <-found.flight.done:
 		case <-wait.C:
-			return rt.unrenewed(v, opened, now)
+			return rt.unrenewed(v, opened, standing{retryAt: now, failing: true})
 		case <-r.Context().Done():
 			return nil, "", &refusal{reason: reasonRefreshUnavailable, cause: r.Context().Err()}
 		}
 	}
-	return rt.unrenewed(v, opened, rt.now())
+	return rt.unrenewed(v, opened, standing{retryAt: rt.now()})
 }
 
 // needsRenewal reports whether this handler cannot use the session as it is.
@@ -139,20 +144,26 @@ func hasExpired(sess *session.Session, now time.Time) bool {
 }
 
 // unrenewed decides on a session that is due and cannot be renewed for the moment. That is never fatal while the access token lives.
-func (rt *runtime) unrenewed(v *visit, opened *openedSession, retryAt time.Time) (*openedSession, Reason, *refusal) {
+func (rt *runtime) unrenewed(v *visit, opened *openedSession, found standing) (*openedSession, Reason, *refusal) {
 	l, now := rt.login, rt.now()
 	expired := hasExpired(opened.Session, now)
 	switch {
 	case rt.isUsable(opened.Session, now):
 		return opened, "", nil
-	case rt.refresh.endsAlone:
-		l.renewals.finish(opened.Session, reasonRefreshUnavailable, l.endOf(opened.Session), now)
+	case rt.refresh.endsAlone && found.failing: // it was tried for this very session
+		if news := l.renewals.finish(opened.Session, reasonRefreshUnavailable, l.endOf(opened.Session), now); news != nil {
+			l.renewals.inBackground(func() {
+				ctx, cancel := context.WithTimeout(context.Background(), renewalTimeout)
+				defer cancel()
+				rt.tellEnd(ctx, &turn{rt: rt, opened: opened}, news, &refusal{reason: reasonRefreshUnavailable})
+			})
+		}
 		return nil, l.pronounceDead(v, opened.Session, reasonRefreshUnavailable), nil
 	case expired && !now.Before(opened.AccessExpires.Add(keptPastExpiry)):
 		v.keep = true // it may yet be renewed
 		return nil, reasonRefreshUnavailable, nil
-	case rt.headers.accessToken:
-		return nil, "", &refusal{reason: reasonRefreshUnavailable, retryAfter: retryAt.Sub(now)}
+	case rt.headers.accessToken, rt.refresh.endsAlone:
+		return nil, "", &refusal{reason: reasonRefreshUnavailable, retryAfter: found.retryAt.Sub(now)}
 	default:
 		return opened, "", nil
 	}
@@ -188,7 +199,8 @@ func (rt *runtime) moveOn(ctx context.Context, v *visit, opened *openedSession, 
 		}
 	}
 	if newest.Generation <= opened.Generation {
-		return nil, reasonRefreshRejected, nil
+		// what the store has is older than what this process knows of: its tokens are spent, and a newer record may come yet
+		return nil, "", &refusal{reason: reasonStoreUnavailable, expected: "a renewed session", got: "an older one"}
 	}
 	l.remember(newest, now)
 	return newest, "", nil
@@ -221,6 +233,9 @@ func (rt *runtime) fly(binding session.Binding, opened *openedSession, f *flight
 		return
 	}
 	rt.refreshWorks()
+	if len(tokens.Unusable) > 0 {
+		rt.logger.Warn("a part of the provider's answer to a renewal is not used", zap.Errors("got", tokens.Unusable), zap.String("issuer", rt.issuerName))
+	}
 	renewed, refused := rt.renewedSession(ctx, opened.Session, tokens, asked)
 	if refused != nil {
 		rt.endRefused(ctx, opened, turn, refused)
@@ -245,11 +260,18 @@ func (rt *runtime) keepRenewed(ctx context.Context, binding session.Binding, ope
 		turn.publish(ctx, l.renewals.finish(opened.Session, reason, end, now))
 		return
 	}
-	if l.store != nil && !rt.saveRenewed(ctx, opened.reference, renewed) {
-		l.renewals.finish(opened.Session, reasonSessionExpired, end, now)
-		return
+	saved := true
+	if l.store != nil {
+		var exists bool
+		if exists, saved = rt.saveRenewed(ctx, opened.reference, renewed); !exists {
+			l.renewals.finish(opened.Session, reasonSessionExpired, end, now)
+			return
+		}
 	}
-	news := l.renewals.succeed(opened.Session, sealed, end, now, rt.refresh.grace)
+	news := l.renewals.succeed(opened.Session, renewal{sealed: sealed, unsaved: !saved, end: end, at: now, grace: rt.refresh.grace})
+	if !saved && news != nil {
+		l.renewals.inBackground(func() { rt.saveLater(opened.reference, renewed) })
+	}
 	if news != nil && l.store == nil {
 		news.Sealed = sealed
 	}
@@ -261,15 +283,19 @@ func (rt *runtime) keepRenewed(ctx context.Context, binding session.Binding, ope
 // sealRenewed seals a session as it is given to late requests. One that has grown out of its cookie keeps the claims it had.
 func (rt *runtime) sealRenewed(ctx context.Context, binding session.Binding, old, renewed *session.Session) (string, error) {
 	l := rt.login
-	if l.store != nil {
-		return l.sealRecord(ctx, renewed)
+	seal := func() (sealed string, err error) {
+		if l.store != nil {
+			return l.sealRecord(ctx, renewed)
+		}
+		sealed, _, err = l.cookies.SealSession(ctx, l.sealer, binding, renewed)
+		return sealed, err
 	}
-	sealed, _, err := l.cookies.SealSession(ctx, l.sealer, binding, renewed)
+	sealed, err := seal()
 	if errors.Is(err, session.ErrTooLarge) {
 		rt.logger.Warn("a renewed session would not fit its cookie and keeps its old claims", zap.String("reason", string(reasonSessionTooLarge)),
 			zap.String("got", biggestClaim(renewed)), zap.String("hint", answers[reasonSessionTooLarge].hint), zap.String("issuer", rt.issuerName))
 		renewed.Claims, renewed.IDTokenClaims, renewed.UserinfoClaims = old.Claims, old.IDTokenClaims, old.UserinfoClaims
-		sealed, _, err = l.cookies.SealSession(ctx, l.sealer, binding, renewed)
+		sealed, err = seal()
 	}
 	return sealed, err
 }
@@ -296,8 +322,7 @@ func (rt *runtime) notRenewed(ctx context.Context, opened *openedSession, turn *
 		}
 		rt.logger.Warn("sessions cannot be renewed at the moment; it is tried again", fields...)
 	}
-	l.renewals.unanswered(retryAfter, now)
-	turn.publish(ctx, l.renewals.fail(opened.Session, retryAfter, l.endOf(opened.Session), now))
+	turn.publish(ctx, l.renewals.unanswered(opened.Session, retryAfter, l.endOf(opened.Session), now))
 }
 
 // refreshWorks notes that the provider has answered.
@@ -314,12 +339,16 @@ func (rt *runtime) endRefused(ctx context.Context, opened *openedSession, turn *
 		return
 	}
 	rt.metrics.refresh(resultRejected)
+	rt.tellEnd(ctx, turn, l.renewals.finish(opened.Session, reasonRefreshRejected, l.endOf(opened.Session), rt.now()), refused)
+}
+
+// tellEnd has the log, other instances and the store know that a session has ended.
+func (rt *runtime) tellEnd(ctx context.Context, turn *turn, news *session.Renewal, refused *refusal) {
 	rt.logger.Info("session ended", zap.String("reason", string(refused.reason)), zap.String("expected", refused.expected),
-		zap.String("got", refused.got), zap.String("hint", answers[refused.reason].hint),
-		zap.String("issuer", rt.issuerName))
-	turn.publish(ctx, l.renewals.finish(opened.Session, reasonRefreshRejected, l.endOf(opened.Session), rt.now()))
-	if l.store != nil {
-		rt.deleteSession(ctx, opened.reference, opened.Session)
+		zap.String("got", refused.got), zap.String("hint", answers[refused.reason].hint), zap.String("issuer", rt.issuerName))
+	turn.publish(ctx, news)
+	if rt.login.store != nil {
+		rt.deleteSession(ctx, turn.opened.reference, turn.opened.Session)
 	}
 }
 

@@ -1,6 +1,7 @@
 package openidconnect
 
 import (
+	"context"
 	"slices"
 	"sync"
 	"time"
@@ -17,6 +18,8 @@ const (
 	renewalSweepInterval = 30 * time.Second
 	// grantRest is how long a session is left alone after a grant, should its tokens be over when they arrive.
 	grantRest = 500 * time.Millisecond
+	// settlePoll is how often a process that ends looks whether it may.
+	settlePoll = 20 * time.Millisecond
 	// tellEvery is how often the same trouble is told.
 	tellEvery = time.Minute
 )
@@ -32,48 +35,10 @@ type renewals struct {
 	outage providerOutage
 
 	toldOutage, toldStore, warnedOfStorage time.Time
+	outageTold                             bool // and not yet that it is over
+
+	busy int // flights, and what has yet to be saved
 }
-
-// renewalState is what is known of one session.
-type renewalState struct {
-	generation uint64             // the newest
-	sealed     string             // the newest session, as long as it is given out; empty when nobody has replaced anything
-	until      time.Time          // sealed is given out
-	replaced   []session.Replaced // older generations that still get the newest
-	ended      Reason             // the newest generation is no session any more
-	over       Reason             // and neither is any that may yet come of it
-	failures   int
-	retryAt    time.Time
-	restUntil  time.Time // the newest generation has only just been granted
-	flight     *flight
-	stuckSince time.Time // other instances seem to hold the lock without end
-	end        time.Time // of the session
-}
-
-// flight is a renewal under way.
-type flight struct{ done chan struct{} }
-
-// standing is how a session that a request brings stands to what is known of its renewals.
-type standing struct {
-	kind    standingKind
-	sealed  string    // replaced: the newest
-	flight  *flight   // under way, or claimed
-	retryAt time.Time // paused
-	failing bool      // under way, or claimed: it has failed before
-	ended   Reason
-}
-
-type standingKind int
-
-const (
-	standingCurrent  standingKind = iota // nothing is known against it
-	standingClaimed                      // it is for the caller to renew it
-	standingUnderWay                     // somebody renews it
-	standingReplaced                     // there is a newer one, which the bearer of this one gets
-	standingSpent                        // there is a newer one, and the time for handing it out is over
-	standingEnded
-	standingPaused // after a failure
-)
 
 func newRenewals() *renewals { return &renewals{of: make(map[[16]byte]*renewalState)} }
 
@@ -88,6 +53,15 @@ func (s *renewals) look(sess *session.Session, now time.Time) standing {
 	return st.standingOf(sess.Generation, now)
 }
 
+// renewal is what has come of one.
+type renewal struct {
+	sealed  string // the session
+	unsaved bool   // its store does not have it yet
+	end     time.Time
+	at      time.Time
+	grace   time.Duration
+}
+
 // claim tells the same, and has the caller renew the session if nobody else does.
 func (s *renewals) claim(sess *session.Session, end, now time.Time) standing {
 	s.mu.Lock()
@@ -97,38 +71,12 @@ func (s *renewals) claim(sess *session.Session, end, now time.Time) standing {
 	if found.kind != standingCurrent {
 		return found
 	}
-	if retryAt := s.outage.admit(now); now.Before(retryAt) {
-		return standing{kind: standingPaused, retryAt: retryAt}
+	if retryAt := s.outage.admit(st.failures > 0, now); now.Before(retryAt) {
+		return standing{kind: standingPaused, retryAt: retryAt, failing: st.failures > 0}
 	}
 	st.flight = &flight{done: make(chan struct{})}
-	return standing{kind: standingClaimed, flight: st.flight, failing: st.failures > 0 || s.outage.failures > toleratedFailures}
-}
-
-func (st *renewalState) standingOf(generation uint64, now time.Time) standing {
-	switch {
-	case st.over != "":
-		return standing{kind: standingEnded, ended: st.over}
-	case generation > st.generation:
-		return standing{} // renewed where this process did not see it
-	case generation < st.generation:
-		for _, replaced := range st.replaced {
-			if replaced.Generation == generation && now.Before(replaced.Until) && st.sealed != "" {
-				if st.ended != "" {
-					return standing{kind: standingEnded, ended: st.ended}
-				}
-				return standing{kind: standingReplaced, sealed: st.sealed}
-			}
-		}
-		return standing{kind: standingSpent}
-	case st.ended != "":
-		return standing{kind: standingEnded, ended: st.ended}
-	case st.flight != nil:
-		return standing{kind: standingUnderWay, flight: st.flight, failing: st.failures > 0}
-	case now.Before(st.retryAt), now.Before(st.restUntil):
-		return standing{kind: standingPaused, retryAt: later(st.retryAt, st.restUntil)}
-	default:
-		return standing{}
-	}
+	s.busy++
+	return standing{kind: standingClaimed, flight: st.flight, failing: st.failures > 0 || s.outage.isOn()}
 }
 
 // stateOf returns the state of a session, with its generation as the newest if none newer is known. The caller holds the lock.
@@ -148,19 +96,12 @@ func (s *renewals) stateOf(sess *session.Session, end, now time.Time) *renewalSt
 	return st
 }
 
-// advance moves on to a newer generation. Of a flight for the old one nobody learns anything any more.
-func (st *renewalState) advance(generation uint64) {
-	flight := st.flight
-	*st = renewalState{generation: generation, replaced: st.replaced, over: st.over, end: st.end}
-	if flight != nil {
-		close(flight.done)
-	}
-}
-
 // land ends a flight, whatever became of it.
 func (s *renewals) land(id [16]byte, f *flight) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.outage.trying--
+	s.busy--
 	if st := s.of[id]; st != nil && st.flight == f {
 		st.flight = nil
 		close(f.done)
@@ -168,17 +109,17 @@ func (s *renewals) land(id [16]byte, f *flight) {
 }
 
 // succeed notes that a session has been renewed, and returns what other instances have to know.
-func (s *renewals) succeed(old *session.Session, sealed string, end, now time.Time, grace time.Duration) *session.Renewal {
+func (s *renewals) succeed(old *session.Session, made renewal) *session.Renewal {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.outage = providerOutage{}
-	st := s.stateOf(old, end, now)
+	now := made.at
+	st := s.stateOf(old, made.end, now)
 	if st.generation != old.Generation || st.over != "" {
 		return nil // something newer has arrived meanwhile, or the session was given up
 	}
-	until := now.Add(grace)
+	until := now.Add(made.grace)
 	st.advance(old.Generation + 1)
-	st.sealed, st.until, st.restUntil = sealed, until, now.Add(grantRest)
+	st.sealed, st.until, st.unsaved, st.restUntil = made.sealed, until, made.unsaved, now.Add(grantRest)
 	st.replaced = slices.DeleteFunc(st.replaced, func(r session.Replaced) bool { return !now.Before(r.Until) })
 	if len(st.replaced) >= maxReplaced {
 		st.replaced = slices.Delete(st.replaced, 0, 1)
@@ -205,13 +146,25 @@ func (s *renewals) adopt(sess *session.Session, known *session.Renewal, end, now
 	if known.Sealed != "" && now.Before(known.Until) {
 		st.sealed, st.until, st.replaced = known.Sealed, known.Until, slices.Clone(known.Replaced) // which has ours, if we have told them
 	}
-	if known.Ended {
+	if known.Ended && st.ended == "" {
 		st.ended = reasonRefreshRejected
+	}
+	if known.Over {
+		st.over = reasonSessionExpired
 	}
 	if known.Failures > 0 {
 		st.failures, st.retryAt = known.Failures, known.RetryAt
 	}
-	return known.Generation > sess.Generation || known.Ended || now.Before(known.RetryAt)
+	return known.Generation > sess.Generation || known.Ended || known.Over || now.Before(known.RetryAt)
+}
+
+// saved notes that the store has a generation, or never will.
+func (s *renewals) saved(sess *session.Session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if st := s.of[sess.ID]; st != nil && st.generation == sess.Generation {
+		st.unsaved = false
+	}
 }
 
 // fail notes that a session could not be renewed for now, and returns what other instances have to know.
@@ -229,6 +182,15 @@ func (s *renewals) fail(sess *session.Session, retryAfter time.Duration, end, no
 	}
 }
 
+// unanswered notes the same, and that it was for want of the provider.
+func (s *renewals) unanswered(sess *session.Session, retryAfter time.Duration, end, now time.Time) *session.Renewal {
+	news := s.fail(sess, retryAfter, end, now)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.outage.fail(news != nil && news.Failures == 1, retryAfter, now)
+	return news
+}
+
 // finish notes that a generation is no session any more.
 func (s *renewals) finish(sess *session.Session, reason Reason, end, now time.Time) *session.Renewal {
 	s.mu.Lock()
@@ -237,29 +199,31 @@ func (s *renewals) finish(sess *session.Session, reason Reason, end, now time.Ti
 	if st.generation != sess.Generation {
 		return nil
 	}
+	if st.ended != "" {
+		return nil // which has been told
+	}
 	st.ended = reason
 	return &session.Renewal{Generation: st.generation, Ended: true}
-}
-
-// unanswered notes that the provider does not work.
-func (s *renewals) unanswered(retryAfter time.Duration, now time.Time) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.outage.fail(retryAfter, now)
 }
 
 // answered notes that the provider works, and reports whether that is news.
 func (s *renewals) answered() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	again := s.outage.failures > toleratedFailures
-	s.outage = providerOutage{}
-	return again
+	told := s.outage.end() && s.outageTold
+	s.outageTold = false
+	return told
 }
 
 // mayTellOutage, mayTellStore and mayWarn report whether it is time to tell of trouble with the provider, with the store of sessions, or with
 // what renewals need of a storage.
-func (s *renewals) mayTellOutage(now time.Time) bool { return s.mayTell(&s.toldOutage, now) }
+func (s *renewals) mayTellOutage(now time.Time) bool {
+	may := s.mayTell(&s.toldOutage, now)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.outageTold = s.outageTold || may
+	return may
+}
 
 func (s *renewals) mayTellStore(now time.Time) bool { return s.mayTell(&s.toldStore, now) }
 
@@ -275,6 +239,40 @@ func (s *renewals) mayTell(told *time.Time, now time.Time) bool {
 	return true
 }
 
+// inBackground runs what has to be done before the process may end.
+func (s *renewals) inBackground(work func()) {
+	s.mu.Lock()
+	s.busy++
+	s.mu.Unlock()
+	go func() {
+		defer func() {
+			s.mu.Lock()
+			s.busy--
+			s.mu.Unlock()
+		}()
+		work()
+	}()
+}
+
+// settle waits until nothing is under way any more, but not for long.
+func (s *renewals) settle(ctx context.Context) {
+	again := time.NewTicker(settlePoll)
+	defer again.Stop()
+	for {
+		s.mu.Lock()
+		busy := s.busy
+		s.mu.Unlock()
+		if busy == 0 {
+			return
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // isNewerThan reports whether a newer generation of the session is known, so that answers to this one leave the browser's cookie alone.
 func (s *renewals) isNewerThan(sess *session.Session) bool {
 	s.mu.Lock()
@@ -283,7 +281,7 @@ func (s *renewals) isNewerThan(sess *session.Session) bool {
 	return st != nil && st.generation > sess.Generation
 }
 
-// stuck tells how long the session's lock could not be had in a row.
+// stuck tells how long the session's lock could not be had in a row, until unstick says that it could.
 func (s *renewals) stuck(id [16]byte, now time.Time) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -295,6 +293,14 @@ func (s *renewals) stuck(id [16]byte, now time.Time) time.Duration {
 		st.stuckSince = now
 	}
 	return now.Sub(st.stuckSince)
+}
+
+func (s *renewals) unstick(id [16]byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if st := s.of[id]; st != nil {
+		st.stuckSince = time.Time{}
+	}
 }
 
 // purge forgets the result of a session that is over, but not that its tokens are spent.
@@ -313,7 +319,7 @@ func (s *renewals) sweep(now time.Time) {
 	s.sweepAt = now.Add(renewalSweepInterval)
 	for id, st := range s.of {
 		switch {
-		case st.flight != nil:
+		case st.flight != nil, st.unsaved:
 		case !now.Before(st.end):
 			delete(s.of, id)
 		case !now.Before(st.until):
@@ -327,7 +333,7 @@ func (s *renewals) makeRoom(now time.Time) {
 	var other *[16]byte
 	looked := 0
 	for id, st := range s.of {
-		if st.flight == nil {
+		if st.flight == nil && !st.unsaved {
 			if !now.Before(st.until) {
 				delete(s.of, id)
 				return
@@ -340,51 +346,5 @@ func (s *renewals) makeRoom(now time.Time) {
 	}
 	if other != nil {
 		delete(s.of, *other)
-	}
-}
-
-func later(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
-}
-
-const (
-	firstPause = time.Second
-	maxPause   = 30 * time.Second
-)
-
-// backOff is how long to wait after so many failures in a row.
-func backOff(failures int) time.Duration {
-	return min(firstPause<<min(failures-1, 10), maxPause)
-}
-
-// providerOutage keeps all sessions from waiting for a provider that does not answer: after failures in a row one of them tries, now and
-// then.
-type providerOutage struct {
-	failures int
-	until    time.Time
-}
-
-// toleratedFailures is how many in a row say nothing about the provider.
-const toleratedFailures = 2
-
-// admit returns until when to wait, which is over for one caller at a time.
-func (o *providerOutage) admit(now time.Time) time.Time {
-	until := o.until
-	if o.failures > toleratedFailures && !now.Before(until) {
-		o.until = now.Add(firstPause) // the caller tries it for all
-	}
-	return until
-}
-
-func (o *providerOutage) fail(retryAfter time.Duration, now time.Time) {
-	o.failures++
-	switch {
-	case retryAfter > 0:
-		o.until = now.Add(retryAfter)
-	case o.failures > toleratedFailures:
-		o.until = now.Add(backOff(o.failures - toleratedFailures))
 	}
 }

@@ -144,12 +144,14 @@ func (rt *runtime) renewClaims(
 		case refused.reason == reasonSubjectMismatch:
 			return refused
 		default:
+			userinfo = old // what the new ID token does not say
 			rt.logger.Warn("userinfo failed in a renewal; the session keeps what it had of it", zap.String("reason", string(refused.reason)),
 				zap.String("got", refused.got), zap.String("issuer", rt.issuerName), zap.Error(refused.cause))
 		}
 	} else if token != nil {
 		userinfo = nil // the ID token has it all now
 	}
+	renewed.UserinfoClaims = ""
 	if needs.keeps.userinfo {
 		renewed.UserinfoClaims = mergeUserinfo(claims, userinfo)
 	}

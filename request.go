@@ -194,6 +194,16 @@ func placeholderValue(value any) any {
 	}
 }
 
+// pass hands the request on. private says that the answer is for one user.
+func (st *requestState) pass(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, private bool) error {
+	writer := st.response(w, private)
+	err := next.ServeHTTP(writer, r)
+	if ours, ok := writer.(*responseWriter); ok && err == nil {
+		ours.decide() // where nobody has answered, the server does
+	}
+	return err
+}
+
 // response wraps w for the next handler: no shared cache keeps what one user was shown, nobody behind us sets our cookies, and ours
 // are added. private says that the answer is for one user.
 func (st *requestState) response(w http.ResponseWriter, private bool) http.ResponseWriter {

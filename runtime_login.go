@@ -195,8 +195,8 @@ func (h *Handler) acquireSessions(ctx caddy.Context, rt *runtime, settings Sessi
 	scope := fmt.Sprintf("%q %q %q %q %+v %v %q %v", place, l.issuer, l.clientID, l.checks, h.cookieConfig(settings), secrets, settings.Storage, l.absolute)
 	needs, needsErr := share(rt, fmt.Sprintf("login needs %s %q %+v", scope, h.Userinfo, h.SessionContents), newSharedNeeds)
 	opened, openedErr := share(rt, "opened sessions "+scope, newSessionCache)
-	memory, memoryErr := share(rt, "logins "+scope, newLoginMemory)
-	// which tokens are spent is true whatever the configuration says of sessions
+	// what is spent, or has been replaced, is so whatever the configuration says of sessions
+	memory, memoryErr := share(rt, fmt.Sprintf("logins %q %q", l.issuer, l.clientID), newLoginMemory)
 	renewals, renewalsErr := share(rt, fmt.Sprintf("renewals %q %q", l.issuer, l.clientID), newRenewals)
 	announced, announcedErr := share(rt, "announcements", newAnnouncements)
 	if err := errors.Join(needsErr, openedErr, memoryErr, renewalsErr, announcedErr); err != nil {

@@ -25,6 +25,8 @@ const (
 	sweepTimeout  = 5 * time.Minute
 	// maxStoreCalls bounds the calls under way: one to a storage that hangs, a dead network mount say, ends only with the process.
 	maxStoreCalls = 256
+	// storeBusyWait is how long a call waits for another to end.
+	storeBusyWait = time.Second
 )
 
 var errStoreBusy = errors.New("too many calls to the storage are under way")
@@ -56,10 +58,14 @@ func (s *sharedStore) replace(backend SessionStore, logger *zap.Logger) {
 // within makes one call to the store, for no longer than its context lasts: many storages do not look at it.
 func within[T any](ctx context.Context, s *sharedStore, call func(SessionStore) (T, error)) (T, error) {
 	var none T
+	full := time.NewTimer(storeBusyWait)
+	defer full.Stop()
 	select {
 	case s.calls <- struct{}{}:
-	default:
+	case <-full.C:
 		return none, errStoreBusy
+	case <-ctx.Done():
+		return none, ctx.Err()
 	}
 	type result struct {
 		value T
@@ -126,8 +132,19 @@ func (s *sharedStore) Lock(ctx context.Context, key string) (unlock func(), err 
 				locked <- lock{err: fmt.Errorf("the storage panicked: %v", recovered)}
 			}
 		}()
-		unlock, err := s.backend.Load().Lock(ctx, key)
-		locked <- lock{unlock, err}
+		backend := s.backend.Load()
+		unlock, err := backend.Lock(ctx, key)
+		if err == nil && unlock == nil {
+			err = errors.New("the storage gives no way to unlock")
+		}
+		locked <- lock{func() {
+			defer func() {
+				if recovered := recover(); recovered != nil {
+					backend.logger.Error("the storage panicked when a lock was given back", zap.Any("cause", recovered))
+				}
+			}()
+			unlock()
+		}, err}
 	}()
 	select {
 	case got := <-locked:

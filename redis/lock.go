@@ -20,7 +20,7 @@ type lease struct {
 	poll    time.Duration // the shortest time between two attempts; the longest is twice that
 }
 
-var standardLease = lease{length: 3 * time.Second, extend: time.Second, longest: 30 * time.Second, poll: 25 * time.Millisecond}
+var standardLease = lease{length: 3 * time.Second, extend: time.Second, longest: 2 * time.Minute, poll: 25 * time.Millisecond}
 
 // The value of a lock is known to its holder alone. That it is compared makes takeLock safe to repeat when its answer was lost, and
 // keeps a holder whose lease ended from extending or removing the lock of the next.

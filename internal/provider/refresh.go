@@ -21,7 +21,8 @@ type RefreshGrant struct {
 
 // Refresh redeems a refresh token (RFC 6749 section 6). It sends one request, whatever happens: a provider that sees a refresh token
 // twice may revoke all that it gave for it. For the same reason ctx counts only until the request is sent, as an answer that nobody
-// waits for may take the one good refresh token with it; from then on the timeout of a call is the bound. Errors wrap ErrToken, or are
+// waits for may take the one good refresh token with it; from then on the timeout of a call is the bound. And for the same reason
+// members that need not be there are passed over when they cannot be used. Errors wrap ErrToken, or are
 // what stopped discovery; [RefreshRefused] tells them apart.
 func (p *Provider) Refresh(ctx context.Context, client *ClientAuthentication, grant RefreshGrant) (*Tokens, error) {
 	metadata, err := p.Metadata(ctx)

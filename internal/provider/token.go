@@ -24,6 +24,8 @@ type Tokens struct {
 	Scope        string // empty: not stated, and so as requested
 	// ExpiresIn is how long the access token lives; 0 where the answer does not say, or says nonsense.
 	ExpiresIn time.Duration
+	// Unusable is what is wrong with members that need not be there. They are empty, then.
+	Unusable []error
 }
 
 // CodeGrant is an authorization code and what belongs to it.
@@ -66,7 +68,11 @@ func (p *Provider) Exchange(ctx context.Context, client *ClientAuthentication, g
 	if grant.Verifier != "" {
 		form.Set("code_verifier", grant.Verifier)
 	}
-	return p.requestTokens(ctx, metadata, client, form)
+	tokens, err := p.requestTokens(ctx, metadata, client, form)
+	if err == nil && len(tokens.Unusable) > 0 {
+		return nil, fmt.Errorf("%w: %w", ErrToken, tokens.Unusable[0])
+	}
+	return tokens, err
 }
 
 // tokenForm begins the form of a token request with the configured parameters.
@@ -140,16 +146,15 @@ func parseTokens(status int, header http.Header, body []byte, now time.Time) (*T
 		{"id_token", &tokens.IDToken, false},
 		{"scope", &tokens.Scope, false},
 	} {
-		text, ok := document[member.name].(string)
+		text, err := tokenText(document, member.name)
 		switch {
-		case !ok && document[member.name] != nil:
-			return nil, fmt.Errorf("%s is not a string", member.name)
+		case err != nil && member.required:
+			return nil, err
+		case err != nil:
+			tokens.Unusable = append(tokens.Unusable, err)
+			continue
 		case text == "" && member.required:
 			return nil, fmt.Errorf("the answer has no %s", member.name)
-		case len(text) > jose.MaxProviderToken:
-			return nil, fmt.Errorf("%s is larger than %d bytes", member.name, jose.MaxProviderToken)
-		case !isVisible(text):
-			return nil, fmt.Errorf("%s has characters that it must not have", member.name)
 		}
 		*member.target = text
 	}
@@ -158,6 +163,21 @@ func parseTokens(status int, header http.Header, body []byte, now time.Time) (*T
 		return nil, errors.New("token_type is not Bearer")
 	}
 	return tokens, nil
+}
+
+// tokenText reads a member that must be a string if it is there.
+func tokenText(document map[string]any, name string) (string, error) {
+	text, ok := document[name].(string)
+	switch {
+	case !ok && document[name] != nil:
+		return "", fmt.Errorf("%s is not a string", name)
+	case len(text) > jose.MaxProviderToken:
+		return "", fmt.Errorf("%s is larger than %d bytes", name, jose.MaxProviderToken)
+	case !isVisible(text):
+		return "", fmt.Errorf("%s has characters that it must not have", name)
+	default:
+		return text, nil
+	}
 }
 
 // joined makes one string of a list of scopes, as some providers send them; another list stays one.

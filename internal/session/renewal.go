@@ -24,6 +24,13 @@ type Renewal struct {
 	// Ended says that the provider has refused the refresh token of that generation: the session is over.
 	Ended bool
 
+	// Over says that the session was given up, and whatever may yet come of a renewal of it.
+	Over bool
+
+	// Asked is when an instance was about to send the refresh token of that generation: it may be spent, though nothing has come of
+	// it yet.
+	Asked time.Time
+
 	// Failures counts the attempts to renew that generation which came to nothing. The next one is due at RetryAt.
 	Failures int
 	RetryAt  time.Time
@@ -44,6 +51,9 @@ const (
 
 	// backoffMemory is how long failures are remembered when the next attempt is due. It comes soon, if at all.
 	backoffMemory = time.Minute
+
+	// askedMemory is how long an instance may take to tell what has come of a grant, its storage being away meanwhile.
+	askedMemory = 15 * time.Minute
 )
 
 // Tags of a renewal's fields. They are written down in the storage: never change what one means.
@@ -55,6 +65,8 @@ const (
 	tagRenewalEnded
 	tagRenewalFailures
 	tagRenewalRetryAt
+	tagRenewalAsked
+	tagRenewalOver
 )
 
 // marshal returns the renewal's wire form.
@@ -78,6 +90,10 @@ func (r *Renewal) marshal() []byte {
 		e.number(tagRenewalFailures, uint64(min(r.Failures, maxFailures)))
 	}
 	e.milliseconds(tagRenewalRetryAt, r.RetryAt)
+	e.milliseconds(tagRenewalAsked, r.Asked)
+	if r.Over {
+		e.number(tagRenewalOver, 1)
+	}
 	return e.buf
 }
 
@@ -101,6 +117,10 @@ func parseRenewal(data []byte) (*Renewal, error) {
 			r.Failures = int(d.number(maxFailures))
 		case tagRenewalRetryAt:
 			r.RetryAt = d.milliseconds()
+		case tagRenewalAsked:
+			r.Asked = d.milliseconds()
+		case tagRenewalOver:
+			r.Over = d.number(1) == 1
 		}
 	}
 	if d.err != nil || !d.has(tagRenewalGeneration) {
@@ -128,9 +148,11 @@ func (d *decoder) replaced() []Replaced {
 // current returns what is left of the renewal at that time.
 func (r *Renewal) current(now time.Time) *Renewal {
 	c := *r
-	if c.Ended {
-		c.Sealed, c.Until, c.Replaced, c.Failures, c.RetryAt = "", time.Time{}, nil, 0, time.Time{}
-		return &c
+	if c.Ended || c.Over {
+		return &Renewal{Generation: c.Generation, Ended: c.Ended, Over: c.Over}
+	}
+	if !now.Before(c.Asked.Add(askedMemory)) {
+		c.Asked = time.Time{}
 	}
 	if !now.Before(c.Until) {
 		c.Sealed, c.Until = "", time.Time{}
@@ -156,7 +178,11 @@ func (r *Renewal) expires(now time.Time) time.Time {
 	for _, replaced := range r.Replaced {
 		last = latest(last, replaced.Until)
 	}
-	return latest(latest(last, r.Until), r.RetryAt).Add(backoffMemory)
+	last = latest(latest(last, r.Until), r.RetryAt).Add(backoffMemory)
+	if !r.Asked.IsZero() {
+		last = latest(last, r.Asked.Add(askedMemory))
+	}
+	return last
 }
 
 func latest(a, b time.Time) time.Time {
@@ -170,9 +196,11 @@ func latest(a, b time.Time) time.Time {
 // has ended.
 func merge(renewal, spent *Renewal) *Renewal {
 	switch {
-	case renewal == nil, spent != nil && spent.Generation > renewal.Generation:
+	case spent == nil:
+		return renewal
+	case renewal == nil, spent.Over, spent.Generation > renewal.Generation:
 		return spent
-	case spent != nil && spent.Generation == renewal.Generation && spent.Ended:
+	case spent.Generation == renewal.Generation && spent.Ended:
 		ended := *renewal
 		ended.Ended = true
 		return &ended

@@ -134,7 +134,7 @@ func (r *Renewals) Save(ctx context.Context, id [16]byte, end time.Time, renewal
 		return err
 	}
 	if known != nil {
-		if known.Generation > renewal.Generation {
+		if known.Over && !renewal.Over || known.Generation > renewal.Generation && !renewal.Over {
 			return ErrSuperseded
 		}
 		renewal = renewal.following(known)
@@ -149,7 +149,7 @@ func (r *Renewals) Save(ctx context.Context, id [16]byte, end time.Time, renewal
 	if err := everything.store(ctx, r.backend, renewal, renewal.expires(now)); err != nil {
 		return fmt.Errorf("saving a renewal: %w", err)
 	}
-	if err := spent.store(ctx, r.backend, &Renewal{Generation: renewal.Generation, Ended: renewal.Ended}, end); err != nil {
+	if err := spent.store(ctx, r.backend, &Renewal{Generation: renewal.Generation, Ended: renewal.Ended, Over: renewal.Over}, end); err != nil {
 		return fmt.Errorf("saving a spent generation: %w", err)
 	}
 	return nil

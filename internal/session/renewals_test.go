@@ -19,7 +19,7 @@ var testEnd = testNow().Add(24 * time.Hour)
 // liveRenewal is one of which nothing is past.
 func liveRenewal() *Renewal {
 	r := fullRenewal()
-	r.Ended = false
+	r.Ended, r.Over = false, false
 	return r
 }
 
@@ -175,7 +175,9 @@ func TestRenewalsExpire(t *testing.T) {
 	backend := &recordingBackend{CaddyBackend: testBackend(storage), expires: make(map[string]time.Time)}
 	renewals := NewRenewals(backend, func() time.Time { return now })
 	id := NewID()
-	if err := renewals.Save(ctx, id, testEnd, liveRenewal()); err != nil {
+	live := liveRenewal()
+	live.Asked = time.Time{}
+	if err := renewals.Save(ctx, id, testEnd, live); err != nil {
 		t.Fatal(err)
 	}
 	name := testEnd.UTC().Format(time.DateOnly) + "/" + renewalName(id)

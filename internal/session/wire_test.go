@@ -47,7 +47,7 @@ func fullRenewal() *Renewal {
 	return &Renewal{
 		Generation: 7, Sealed: "sealed cookie", Until: time.UnixMilli(1_800_000_120_001).UTC(),
 		Replaced: []Replaced{{6, time.UnixMilli(1_800_000_119_002).UTC()}, {5, time.UnixMilli(1_800_000_118_003).UTC()}},
-		Ended:    true, Failures: 3, RetryAt: time.UnixMilli(1_800_000_030_004).UTC(),
+		Ended:    true, Failures: 3, RetryAt: time.UnixMilli(1_800_000_030_004).UTC(), Asked: time.UnixMilli(1_800_000_030_005).UTC(), Over: true,
 	}
 }
 

@@ -1,0 +1,95 @@
+package openidconnect
+
+import (
+	"time"
+
+	"github.com/caddy-openid-connect/caddy-openid-connect/internal/session"
+)
+
+// renewalState is what is known of one session.
+type renewalState struct {
+	generation uint64             // the newest
+	sealed     string             // the newest session, as long as it is given out; empty when nobody has replaced anything
+	until      time.Time          // sealed is given out
+	unsaved    bool               // and longer, as the store does not have it
+	replaced   []session.Replaced // older generations that still get the newest
+	ended      Reason             // the newest generation is no session any more
+	over       Reason             // and neither is any that may yet come of it
+	failures   int
+	retryAt    time.Time
+	restUntil  time.Time // the newest generation has only just been granted
+	flight     *flight
+	stuckSince time.Time // other instances seem to hold the lock without end
+	end        time.Time // of the session
+}
+
+// flight is a renewal under way.
+type flight struct{ done chan struct{} }
+
+// standing is how a session that a request brings stands to what is known of its renewals.
+type standing struct {
+	kind    standingKind
+	sealed  string    // replaced: the newest
+	flight  *flight   // under way, or claimed
+	retryAt time.Time // paused
+	failing bool      // under way, or claimed: it has failed before
+	ended   Reason
+}
+
+type standingKind int
+
+const (
+	standingCurrent  standingKind = iota // nothing is known against it
+	standingClaimed                      // it is for the caller to renew it
+	standingUnderWay                     // somebody renews it
+	standingReplaced                     // there is a newer one, which the bearer of this one gets
+	standingSpent                        // there is a newer one, and the time for handing it out is over
+	standingEnded
+	standingPaused // after a failure
+)
+
+// standingOf tells how a generation stands, whose bearer may have come late with it.
+func (st *renewalState) standingOf(generation uint64, now time.Time) standing {
+	switch {
+	case st.over != "":
+		return standing{kind: standingEnded, ended: st.over}
+	case generation > st.generation:
+		return standing{} // renewed where this process did not see it
+	case generation < st.generation && st.unsaved:
+		return standing{kind: standingReplaced, sealed: st.sealed}
+	case generation < st.generation:
+		for _, replaced := range st.replaced {
+			if replaced.Generation == generation && now.Before(replaced.Until) && st.sealed != "" {
+				if st.ended != "" {
+					return standing{kind: standingEnded, ended: st.ended}
+				}
+				return standing{kind: standingReplaced, sealed: st.sealed}
+			}
+		}
+		return standing{kind: standingSpent}
+	case st.ended != "":
+		return standing{kind: standingEnded, ended: st.ended}
+	case st.flight != nil:
+		return standing{kind: standingUnderWay, flight: st.flight, failing: st.failures > 0}
+	case now.Before(st.retryAt), now.Before(st.restUntil):
+		return standing{kind: standingPaused, retryAt: later(st.retryAt, st.restUntil), failing: st.failures > 0}
+	default:
+		return standing{}
+	}
+}
+
+// advance moves on to a newer generation. Of a flight for the old one nobody learns anything any more.
+func (st *renewalState) advance(generation uint64) {
+	flight := st.flight
+	*st = renewalState{generation: generation, replaced: st.replaced, over: st.over, end: st.end}
+	if flight != nil {
+		close(flight.done)
+	}
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}

@@ -1,0 +1,139 @@
+package openidconnect
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/caddy-openid-connect/caddy-openid-connect/internal/optest"
+)
+
+// What a renewal changes, in a whole Caddy and by its own clock: access tokens live for a second there.
+
+// renewedPage opens a page until a renewal has been made, and returns the answer to the very request that made it.
+func (v *visitor) renewedPage(path string) *optest.Response {
+	v.t.Helper()
+	before := v.provider.RefreshGrants()
+	var last *optest.Response
+	waitUntil(v.t, func() bool {
+		v.upstream.advance()
+		last = v.Get(v.url(path), "Accept: application/json")
+		return v.provider.RefreshGrants() > before
+	})
+	return last
+}
+
+// S-197: headers, placeholders, matchers, the access log and rules take what the provider says now, from the renewing request on.
+func TestS197InAWholeCaddy(t *testing.T) {
+	p := optest.New(t)
+	p.SetRefreshTokens(true)
+	p.SetAccessLifetime(time.Second)
+	c := startCaddy(t, `
+	log
+	route {
+		`+webapp(p, "", `
+			scope openid profile
+			username_claim preferred_username
+			required_claim groups staff
+			claim_header X-Groups groups
+			session {
+				secret "`+sessionSecret+`"
+			}`)+`
+		@admin expression `+"`"+`"admin" in {http.auth.user.groups}`+"`"+`
+		request_header @admin X-Admin yes
+		reverse_proxy $UPSTREAM {
+			header_up X-Up "{http.auth.user.groups} of {http.auth.user.id}"
+		}
+	}`)
+	user := func(name string, groups ...string) {
+		p.SetUser(optest.Claims{"preferred_username": name, "groups": groups})
+	}
+	user("ada", "staff")
+	v := newCaddyVisitor(t, c, p)
+	v.signIn("/")
+	wantUpstream := func(want map[string]string) {
+		t.Helper()
+		header := c.last(t).Header
+		for name, value := range want {
+			if got := header.Get(name); got != value {
+				t.Errorf("%s %q, want %q", name, got, value)
+			}
+		}
+	}
+	wantUpstream(map[string]string{"X-Groups": "staff", "X-Up": "staff of ada", "X-Admin": ""})
+
+	user("ada.lovelace", "staff", "admin")
+	if r := v.renewedPage("/one"); r.Status != http.StatusOK {
+		t.Fatalf("got %d: %s", r.Status, r.Body)
+	}
+	wantUpstream(map[string]string{"X-Groups": "staff,admin", "X-Up": "staff,admin of ada.lovelace", "X-Admin": "yes"})
+
+	user("ada.lovelace", "staff")
+	if r := v.renewedPage("/two"); r.Status != http.StatusOK {
+		t.Fatalf("got %d: %s", r.Status, r.Body)
+	}
+	wantUpstream(map[string]string{"X-Groups": "staff", "X-Up": "staff of ada.lovelace", "X-Admin": ""})
+
+	user("ada.lovelace", "other")
+	refused := v.renewedPage("/three")
+	if refused.Status != http.StatusForbidden || c.advance() != 0 || jsonMembers(t, refused.Body)["reason"] != "claim_required" {
+		t.Errorf("got %d without the group: %s", refused.Status, refused.Body)
+	}
+	if len(sessionsIn(refused)) == 0 {
+		t.Error("the refusal does not bring the renewed session")
+	}
+	user("ada", "staff")
+	if r := v.renewedPage("/four"); r.Status != http.StatusOK {
+		t.Errorf("got %d with the group again", r.Status)
+	}
+	if n := p.RefreshReuses(); n != 0 {
+		t.Errorf("%d refresh tokens were presented twice", n)
+	}
+	var seen []string
+	waitUntil(t, func() bool { // the line is written after the answer
+		for _, line := range logLines(t, takeLogs(), "handled request") {
+			uri, _ := line["request"].(map[string]any)["uri"].(string)
+			seen = append(seen, fmt.Sprint(uri, " ", line["user_id"]))
+		}
+		return slices.Contains(seen, "/four ada")
+	})
+	for _, want := range []string{"/ ada", "/one ada.lovelace", "/two ada.lovelace"} {
+		if !slices.Contains(seen, want) {
+			t.Errorf("no line %q in the access log", want)
+		}
+	}
+}
+
+// Handlers of a host that share a session share its renewals: whichever makes one asks for what the others need as well.
+func TestRenewalServesSiblings(t *testing.T) {
+	p := optest.New(t)
+	p.SetRefreshTokens(true)
+	p.SetAccessLifetime(time.Second)
+	p.SetUserinfo(func(claims optest.Claims) { claims["desk"] = claims["room"] })
+	user := func(room string) { p.SetUser(optest.Claims{"room": room}) }
+	const session = "\nsession {\nsecret \"" + sessionSecret + "\"\n}\n"
+	c := startCaddy(t, webapp(p, "/a/*", "claim_header X-Room room\nset_userinfo_header off"+session)+
+		webapp(p, "/b/*", "claim_header X-Desk desk\nset_access_token_header\nset_userinfo_header off"+session)+toUpstream)
+	user("1")
+	v := newCaddyVisitor(t, c, p)
+	v.signIn("/a/")
+	for room, path := range map[string]string{"2": "/a/", "3": "/b/"} {
+		user(room)
+		if r := v.renewedPage(path); r.Status != http.StatusOK {
+			t.Fatalf("got %d: %s", r.Status, r.Body)
+		}
+		for path, header := range map[string]string{"/a/": "X-Room", "/b/": "X-Desk"} {
+			if r := v.Get(v.url(path)); r.Status != http.StatusOK || c.last(t).Header.Get(header) != room {
+				t.Errorf("%s got %d and %q of room %s", path, r.Status, c.last(t).Header.Get(header), room)
+			}
+			if got := c.last(t).Header.Get("X-Access-Token"); (got != "") != (path == "/b/") {
+				t.Errorf("%s got the access token %.20q", path, got)
+			}
+		}
+	}
+	if n := p.RefreshReuses(); n != 0 {
+		t.Errorf("%d refresh tokens were presented twice", n)
+	}
+}
