@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/caddy-openid-connect/caddy-openid-connect/demo/probe"
 )
@@ -63,6 +64,13 @@ func (s *stack) verify(ctx context.Context) (results, error) {
 	}
 	login := loginChecks{site: "http://" + address, issuer: s.issuer, upstream: s.upstream, results: &r}
 	if err := login.verify(ctx, func() error { return s.load(sites) }); err != nil {
+		return nil, err
+	}
+	renewal := renewalChecks{
+		loginChecks: login, provider: s.provider,
+		tokensLive: func(lifetime time.Duration) { s.register(address, lifetime) },
+	}
+	if err := renewal.verify(ctx); err != nil {
 		return nil, err
 	}
 	return r, s.verifyJSON(ctx, &r)

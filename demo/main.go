@@ -11,6 +11,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"os/signal"
@@ -24,6 +25,7 @@ func main() {
 	flag.IntVar(&o.port, "port", 8080, "have Caddy listen on this port if it is free, else on any; -check takes any")
 	flag.StringVar(&o.logLevel, "log", "ERROR", "show Caddy's log from this `level` on: DEBUG, INFO, WARN or ERROR")
 	flag.Parse()
+	slog.SetLogLoggerLevel(slog.LevelError) // the provider's library tells there of every refusal, and those are often the point
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	run := show

@@ -19,7 +19,8 @@ func printPages(out io.Writer, site string) {
 	} {
 		fmt.Fprintf(out, "    %-16s %s\n", page.path, page.what)
 	}
-	fmt.Fprintln(out)
+	fmt.Fprintf(out, "\nTheir access tokens live for %.0f seconds. Reload a page later than that: X-Access-Token is another one, and nobody has noticed.\n\n",
+		tokenLifetime.Seconds())
 }
 
 // tokens are those that the printed requests use.

@@ -19,8 +19,9 @@ func (s *stack) mainSite(address string) string {
 (login) {
 	client_id APPLICATION
 	client_secret SECRET
-	scope openid profile email groups
+	scope openid profile email groups offline_access
 	username_claim preferred_username
+	set_access_token_header
 	claim_header X-User-Email email
 	claim_header X-User-Groups groups
 }

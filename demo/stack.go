@@ -26,6 +26,9 @@ const (
 	webApplication = "demo-web"
 
 	ordersScope = "orders:read"
+
+	// tokenLifetime is that of people's access tokens: short enough to see one renewed.
+	tokenLifetime = time.Minute
 )
 
 // The clients at the provider. The guests have a scope, but not the one that the sites require; the tokens of otherReader are
@@ -96,13 +99,19 @@ func (s *stack) load(sites string) error {
 	if err != nil {
 		return err
 	}
-	s.provider.Register(provider.Application{
-		ID:           webApplication,
-		Secret:       s.secret,
-		RedirectURIs: []string{"http://" + address + "/oauth2/callback"},
-		Scopes:       []string{"groups"},
-	})
+	s.register(address, tokenLifetime)
 	return nil
+}
+
+// register tells the provider of the site, and how long the access tokens live that it gives to it from now on.
+func (s *stack) register(address string, lifetime time.Duration) {
+	s.provider.Register(provider.Application{
+		ID:            webApplication,
+		Secret:        s.secret,
+		RedirectURIs:  []string{"http://" + address + "/oauth2/callback"},
+		Scopes:        []string{"groups"},
+		TokenLifetime: lifetime,
+	})
 }
 
 // address is where Caddy listens.

@@ -2,6 +2,7 @@ package provider
 
 import (
 	"slices"
+	"time"
 
 	"github.com/zitadel/oidc/v3/pkg/oidc"
 	"github.com/zitadel/oidc/v3/pkg/op"
@@ -16,8 +17,11 @@ type Application struct {
 	// RedirectURIs are where people may be sent after a login, compared as text.
 	RedirectURIs []string
 
-	// Scopes are those that it may have beside openid, profile and email.
+	// Scopes are those that it may have beside openid, profile, email and offline_access.
 	Scopes []string
+
+	// TokenLifetime is that of its access tokens. Default: that of the provider
+	TokenLifetime time.Duration
 }
 
 // webClient shows an Application to the library.
@@ -34,7 +38,10 @@ func (c webClient) ResponseTypes() []oidc.ResponseType {
 	return []oidc.ResponseType{oidc.ResponseTypeCode}
 }
 
-func (c webClient) GrantTypes() []oidc.GrantType        { return []oidc.GrantType{oidc.GrantTypeCode} }
+func (c webClient) GrantTypes() []oidc.GrantType {
+	return []oidc.GrantType{oidc.GrantTypeCode, oidc.GrantTypeRefreshToken}
+}
+
 func (c webClient) LoginURL(id string) string           { return loginURL(c.issuer, id) }
 func (c webClient) AccessTokenType() op.AccessTokenType { return op.AccessTokenTypeBearer }
 func (c webClient) IsScopeAllowed(scope string) bool    { return slices.Contains(c.Scopes, scope) }

@@ -57,6 +57,12 @@ type Provider struct {
 // Register adds an application, or replaces the one with its ID.
 func (p *Provider) Register(a Application) { p.storage.register(a) }
 
+// Renewals counts what came of refresh tokens.
+func (p *Provider) Renewals() Renewals { return p.storage.grants.count() }
+
+// TakeBack ends all that a person has granted to applications, as when the account is disabled.
+func (p *Provider) TakeBack(subject string) { p.storage.takeBack(subject) }
+
 // New makes a provider with a fresh signing key.
 func New(opts Options) (*Provider, error) {
 	if opts.Lifetime == 0 {
@@ -69,9 +75,10 @@ func New(opts Options) (*Provider, error) {
 	store := newStorage(opts, keys)
 
 	config := &op.Config{
-		CodeMethodS256:  true,
-		AuthMethodPost:  true,
-		SupportedScopes: store.scopes(),
+		CodeMethodS256:        true,
+		AuthMethodPost:        true,
+		GrantTypeRefreshToken: true,
+		SupportedScopes:       store.scopes(),
 	}
 	if _, err := rand.Read(config.CryptoKey[:]); err != nil {
 		return nil, fmt.Errorf("making the key for opaque tokens: %w", err)

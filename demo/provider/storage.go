@@ -25,6 +25,7 @@ var (
 // storage implements op.Storage in memory.
 type storage struct {
 	*logins
+	*grants
 
 	issuer    string
 	clients   map[string]Client
@@ -51,6 +52,7 @@ type accessToken struct {
 func newStorage(opts Options, keys *keyRing) *storage {
 	s := &storage{
 		logins:    newLogins(),
+		grants:    newGrants(),
 		issuer:    opts.Issuer,
 		clients:   make(map[string]Client),
 		resources: make(map[string]Resource),
@@ -75,7 +77,7 @@ func newStorage(opts Options, keys *keyRing) *storage {
 
 // scopes returns every scope that some client may have.
 func (s *storage) scopes() []string {
-	scopes := []string{oidc.ScopeOpenID, oidc.ScopeProfile, oidc.ScopeEmail, scopeGroups}
+	scopes := []string{oidc.ScopeOpenID, oidc.ScopeProfile, oidc.ScopeEmail, oidc.ScopeOfflineAccess, scopeGroups}
 	for _, c := range s.clients {
 		scopes = append(scopes, c.Scopes...)
 	}
@@ -147,17 +149,20 @@ func sameSecret(want, got string) bool {
 // Access tokens
 
 func (s *storage) CreateAccessToken(_ context.Context, request op.TokenRequest) (string, time.Time, error) {
-	now := time.Now()
+	now, lifetime := time.Now(), s.lifetime
 	token := accessToken{
 		subject:  request.GetSubject(),
 		audience: request.GetAudience(),
 		scopes:   request.GetScopes(),
 		issued:   now,
-		expires:  now.Add(s.lifetime),
 	}
 	if r, ok := request.(interface{ GetClientID() string }); ok {
 		token.clientID = r.GetClientID()
 	}
+	if a, ok := s.application(token.clientID); ok && a.TokenLifetime > 0 {
+		lifetime = a.TokenLifetime
+	}
+	token.expires = now.Add(lifetime)
 	id := rand.Text()
 
 	s.mu.Lock()
@@ -227,8 +232,29 @@ func (s *storage) SetUserinfoFromToken(_ context.Context, info *oidc.UserInfo, t
 	return nil
 }
 
+// CreateAccessAndRefreshTokens implements op.Storage, for a login with offline_access and each renewal of its tokens.
+func (s *storage) CreateAccessAndRefreshTokens(
+	ctx context.Context, request op.TokenRequest, spent string,
+) (id, refreshToken string, expires time.Time, err error) {
+	switch request := request.(type) {
+	case login:
+		refreshToken = s.begin(request)
+	case *renewal:
+		if refreshToken, err = s.renew(spent); err != nil {
+			return "", "", time.Time{}, err
+		}
+	default:
+		return "", "", time.Time{}, op.ErrInvalidRefreshToken
+	}
+	id, expires, err = s.CreateAccessToken(ctx, request)
+	return id, refreshToken, expires, err
+}
+
 // RevokeToken forgets a token of the client that asks. A token that is not known is revoked already.
 func (s *storage) RevokeToken(_ context.Context, tokenID, _, clientID string) *oidc.Error {
+	if ok, refused := s.revoke(tokenID, clientID); ok {
+		return refused
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if token, ok := s.tokens[tokenID]; ok {
@@ -255,22 +281,6 @@ func (s *storage) KeySet(context.Context) ([]op.Key, error) {
 }
 
 func (s *storage) Health(context.Context) error { return nil }
-
-// Refresh tokens: there are none. Clients have no grant for them, so the library never gets this far.
-
-func (s *storage) CreateAccessAndRefreshTokens(
-	context.Context, op.TokenRequest, string,
-) (string, string, time.Time, error) {
-	return "", "", time.Time{}, op.ErrInvalidRefreshToken
-}
-
-func (s *storage) TokenRequestByRefreshToken(context.Context, string) (op.RefreshTokenRequest, error) {
-	return nil, op.ErrInvalidRefreshToken
-}
-
-func (s *storage) GetRefreshTokenInfo(context.Context, string, string) (string, string, error) {
-	return "", "", op.ErrInvalidRefreshToken
-}
 
 func (s *storage) TerminateSession(context.Context, string, string) error { return nil }
 
