@@ -46,7 +46,7 @@ func (rt *runtime) takeTurn(ctx context.Context, opened *openedSession) (_ *turn
 	if t.isSettled(ctx) {
 		return nil, true
 	}
-	if l.shared == nil {
+	if l.shared == nil || t.isAlone() {
 		return t, false
 	}
 	type lock struct {
@@ -88,6 +88,13 @@ func (rt *runtime) takeTurn(ctx context.Context, opened *openedSession) (_ *turn
 	}
 }
 
+// isAlone reports whether there is nobody to agree with, as far as anybody can tell: what instances share does not answer. The sessions
+// of a store are not renewed then.
+func (t *turn) isAlone() bool {
+	l := t.rt.login
+	return l.store == nil && l.renewals.storageFailing(t.rt.now())
+}
+
 // settlesLate waits for what came of a refresh token that somebody else has sent.
 func (t *turn) settlesLate(ctx context.Context) bool {
 	late := time.NewTimer(askedWait)
@@ -119,12 +126,18 @@ func (t *turn) mark(ctx context.Context) bool {
 		return !t.isSettled(ctx)
 	case l.store != nil:
 		rt.warnOfStorage("sessions cannot be renewed, as their store fails", err)
-		l.renewals.fail(old.Session, 0, end, now)
+		l.renewals.postpone(old.Session, end, now)
 		return false
 	default:
-		rt.warnOfStorage("renewals are coordinated within this process alone, as the storage fails", err)
+		rt.coordinateAlone(err)
 		return true
 	}
+}
+
+// coordinateAlone goes on without other instances.
+func (rt *runtime) coordinateAlone(err error) {
+	rt.login.renewals.storageFails(rt.now())
+	rt.warnOfStorage("renewals are coordinated within this process alone, as the storage fails", err)
 }
 
 // cannotLock decides whether a session is renewed all the same when its lock cannot be had.
@@ -132,10 +145,10 @@ func (rt *runtime) cannotLock(opened *openedSession, err error) (settled bool) {
 	l, now := rt.login, rt.now()
 	held := errors.Is(err, context.DeadlineExceeded)
 	if l.store != nil || held && l.renewals.stuck(opened.ID, now) < stuckLock {
-		l.renewals.fail(opened.Session, 0, l.endOf(opened.Session), now)
+		l.renewals.postpone(opened.Session, l.endOf(opened.Session), now)
 		return true
 	}
-	rt.warnOfStorage("renewals are coordinated within this process alone, as the storage fails", err)
+	rt.coordinateAlone(err)
 	return false
 }
 
@@ -152,7 +165,7 @@ func (t *turn) isSettled(ctx context.Context) bool {
 		case err != nil:
 			// without the store a renewed session could not be kept
 			rt.warnOfStorage("sessions cannot be renewed, as their store fails", err)
-			l.renewals.fail(old.Session, 0, end, now)
+			l.renewals.postpone(old.Session, end, now)
 			return true
 		case stored.Generation > old.Generation:
 			sealed, err := l.sealRecord(ctx, stored)
@@ -162,30 +175,54 @@ func (t *turn) isSettled(ctx context.Context) bool {
 			until := now.Add(rt.refresh.grace)
 			return l.renewals.adopt(old.Session, &session.Renewal{
 				Generation: stored.Generation, Sealed: sealed, Until: until, Replaced: []session.Replaced{{Generation: old.Generation, Until: until}},
-			}, end, now)
+			}, stored.Renewed, end, now, rt.refresh.grace)
 		}
 	}
-	if l.shared == nil {
+	if l.shared == nil || t.isAlone() {
 		return false
 	}
 	known, err := l.shared.Load(ctx, old.ID, end)
-	if err != nil {
-		rt.warnOfStorage("renewals are coordinated within this process alone, as the storage fails", err)
+	switch {
+	case errors.Is(err, errStoreBusy):
+		l.renewals.postpone(old.Session, end, now)
+		return true
+	case err != nil && l.store != nil:
+		rt.warnOfStorage("sessions cannot be renewed, as their store fails", err)
+		l.renewals.postpone(old.Session, end, now)
+		return true
+	case err != nil:
+		rt.coordinateAlone(err)
+		return false
+	case known == nil:
+		t.asked = false
 		return false
 	}
-	t.asked = known != nil && known.Generation == old.Generation && !known.Asked.IsZero()
-	return l.renewals.adopt(old.Session, known, end, now)
+	t.asked = known.Generation == old.Generation && !known.Asked.IsZero()
+	return l.renewals.adopt(old.Session, known, known.Until.Add(-rt.refresh.grace), end, now, rt.refresh.grace)
 }
 
 // askOthers looks again at a session of which this process knows no more than that there is a newer one: those that have made it know for
 // how long it is handed out.
 func (rt *runtime) askOthers(ctx context.Context, opened *openedSession) standing {
 	l := rt.login
-	if l.shared == nil {
+	if l.shared == nil || !l.renewals.mayAsk(opened.ID, rt.now()) {
 		return standing{kind: standingSpent}
 	}
-	(&turn{rt: rt, opened: opened}).isSettled(ctx)
-	return l.renewals.look(opened.Session, rt.now())
+	asking := l.loads.DoChan("renewals of "+string(opened.ID[:]), func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
+		defer cancel()
+		(&turn{rt: rt, opened: opened}).isSettled(ctx)
+		return nil, nil
+	})
+	select {
+	case <-asking:
+	case <-ctx.Done():
+	}
+	found := l.renewals.look(opened.Session, rt.now())
+	if found.kind == standingSpent {
+		l.renewals.asked(opened.ID, rt.now())
+	}
+	return found
 }
 
 // othersWon reports whether another instance has renewed a session whose refresh token the provider has just refused to us.
@@ -224,31 +261,9 @@ func (t *turn) publish(ctx context.Context, news *session.Renewal) {
 		t.rt.warnOfStorage("other instances do not learn of renewals for now, as the storage fails", err)
 		return false
 	}
-	if !tell(ctx) {
-		l.renewals.inBackground(func() { untilDone(tell) })
-	}
-}
-
-const (
-	// retryEvery and retryFor are how what others must know gets into a storage that fails.
-	retryEvery = 500 * time.Millisecond
-	retryFor   = 10 * time.Minute
-)
-
-// untilDone tries something until it is done, or nobody can want it any more, which it reports.
-func untilDone(try func(context.Context) bool) (done bool) {
-	ctx, cancel := context.WithTimeout(context.Background(), retryFor)
-	defer cancel()
-	again := time.NewTicker(retryEvery)
-	defer again.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return false
-		case <-again.C:
-		}
-		if try(ctx) {
-			return true
+	if t.isAlone() || !tell(ctx) {
+		if news.Failures == 0 { // that the provider is away they will find out
+			l.renewals.untold.add(t.opened.ID, tell)
 		}
 	}
 }

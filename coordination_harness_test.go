@@ -67,17 +67,20 @@ func (s *sharedFolder) Lock(ctx context.Context, key string) error {
 	s.locks++
 	before := s.onLock
 	s.mu.Unlock()
+	held := false
+	defer func() {
+		if !held {
+			s.released()
+		}
+	}()
 	s.await()
-	var err error
 	if before != nil {
-		err = before(key)
+		if err := before(key); err != nil {
+			return err
+		}
 	}
-	if err == nil {
-		err = s.folderStorage.Lock(ctx, key)
-	}
-	if err != nil {
-		s.released()
-	}
+	err := s.folderStorage.Lock(ctx, key)
+	held = err == nil
 	return err
 }
 
@@ -114,10 +117,16 @@ func newInstances(t *testing.T, settings string) (a, b *renewing, storage *share
 	return a, a.at(second), storage
 }
 
-// instance starts a site on a storage. Those with other settings have nothing in common but that.
+// instance starts a site on a storage, as in a process of its own: those with other settings have nothing in common but that.
 func (l *timeline) instance(t *testing.T, storage *sharedFolder, settings string) *site {
 	t.Helper()
-	return l.rule(newSiteOn(t, storage, l.issuer, sealedWithSecret(settings)))
+	return l.process(newSiteOn(t, storage, l.issuer, sealedWithSecret(settings)))
+}
+
+// process has a site go by this time, and by what it knows itself: all sites of a process know of the same renewals.
+func (l *timeline) process(s *site) *site {
+	s.handler.runtime.login.renewals = newRenewals()
+	return l.rule(s)
 }
 
 // sealedWithSecret are settings with a secret of the session in them, so that no keys have to be made in the storage.

@@ -56,6 +56,7 @@ type login struct {
 	memory         *loginMemory
 	renewals       *renewals
 	announced      *announcements
+	ending         *ending
 	adoptStorage   []func()                          // once the configuration runs
 	unfit          atomic.Pointer[provider.Metadata] // that was complained of
 	compared       atomic.Pointer[provider.Metadata] // with the configuration

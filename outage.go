@@ -79,3 +79,49 @@ func (o *providerOutage) end() bool {
 	*o = providerOutage{trying: o.trying}
 	return was
 }
+
+// storageFails notes that what instances share cannot be reached, and storageFailing reports whether that was so just now.
+func (s *renewals) storageFails(now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.storageAt = now.Add(storagePause)
+}
+
+func (s *renewals) storageFailing(now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return now.Before(s.storageAt)
+}
+
+// answered notes that the provider works, and reports whether that is news.
+func (s *renewals) answered() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	told := s.outage.end() && s.outageTold
+	s.outageTold = false
+	return told
+}
+
+// mayTellOutage, mayTellStore and mayWarn report whether it is time to tell of trouble with the provider, with the store of sessions, or with
+// what renewals need of a storage.
+func (s *renewals) mayTellOutage(now time.Time) bool {
+	may := s.mayTell(&s.toldOutage, now)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.outageTold = s.outageTold || may
+	return may
+}
+
+func (s *renewals) mayTellStore(now time.Time) bool { return s.mayTell(&s.toldStore, now) }
+
+func (s *renewals) mayWarn(now time.Time) bool { return s.mayTell(&s.warnedOfStorage, now) }
+
+func (s *renewals) mayTell(told *time.Time, now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !told.IsZero() && now.Sub(*told) < tellEvery {
+		return false
+	}
+	*told = now
+	return true
+}

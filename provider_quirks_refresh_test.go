@@ -182,7 +182,7 @@ func TestCognitoRefresh(t *testing.T) {
 	}
 	user("staff")
 	p.SetRefreshTokens(true)
-	s := newLoginSite(t, p, "refresh_coordination local\nscope openid aws.cognito.signin.user.admin\nrequired_scopes aws.cognito.signin.user.admin\n"+
+	s := newLoginSite(t, p, withinProcess+"\nscope openid aws.cognito.signin.user.admin\nrequired_scopes aws.cognito.signin.user.admin\n"+
 		"username_claim cognito:username\nrequired_claim cognito:groups staff\nclaim_header X-Groups cognito:groups")
 	r := &renewer{visitor: newVisitor(t, s, p)}
 	r.signIn("/")

@@ -2,6 +2,7 @@ package openidconnect
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -27,13 +28,25 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 // settleTimeout is for how long the end of the process waits for renewals under way: a provider may have spent a refresh token already.
 const settleTimeout = 10 * time.Second
 
+// ending is the end of the process, which all handlers share.
+type ending struct {
+	once sync.Once
+	by   time.Time
+}
+
+// deadline is until when renewals are waited for.
+func (e *ending) deadline() time.Time {
+	e.once.Do(func() { e.by = time.Now().Add(settleTimeout) })
+	return e.by
+}
+
 // Cleanup releases what Provision took, which may be nothing.
 func (h *Handler) Cleanup() error {
 	if h.runtime == nil {
 		return nil
 	}
 	if l := h.runtime.login; l != nil && caddy.Exiting() {
-		ctx, cancel := context.WithTimeout(context.Background(), settleTimeout)
+		ctx, cancel := context.WithDeadline(context.Background(), l.ending.deadline())
 		defer cancel()
 		l.renewals.settle(ctx)
 	}

@@ -85,6 +85,9 @@ func (rt *runtime) forgetSession(ctx context.Context, old *openedSession) {
 	}
 }
 
+// endWait is how long the end of a session waits for a renewal that another instance has under way.
+const endWait = 2 * time.Second
+
 // endShared has other instances take a session for ended, whichever generation of it they have made.
 func (l *login) endShared(ctx context.Context, sess *session.Session, end time.Time) error {
 	known, err := l.shared.Load(ctx, sess.ID, end)
@@ -94,6 +97,11 @@ func (l *login) endShared(ctx context.Context, sess *session.Session, end time.T
 	generation := sess.Generation
 	if known != nil {
 		generation = max(generation, known.Generation)
+	}
+	locking, cancel := context.WithTimeout(ctx, endWait)
+	defer cancel()
+	if unlock, err := l.shared.Lock(locking, sess.ID, generation); err == nil {
+		defer unlock() // otherwise whoever renews it may overwrite what we say
 	}
 	return l.shared.Save(ctx, sess.ID, end, &session.Renewal{Generation: generation, Over: true})
 }
@@ -116,14 +124,23 @@ func (rt *runtime) saveRenewed(ctx context.Context, reference *session.Reference
 func (rt *runtime) saveLater(reference *session.Reference, renewed *session.Session) {
 	l := rt.login
 	defer l.renewals.saved(renewed)
-	done := untilDone(func(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), retryFor)
+	defer cancel()
+	again := time.NewTicker(retryEvery)
+	defer again.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			rt.logger.Error("renewed session not stored: given up", zap.String("reason", string(reasonStoreUnavailable)))
+			return
+		case <-again.C:
+		}
 		if l.renewals.isNewerThan(renewed) {
-			return true
+			return
 		}
 		err := l.store.Replace(ctx, reference, renewed)
-		return err == nil || errors.Is(err, session.ErrNotFound) || errors.Is(err, session.ErrSuperseded)
-	})
-	if !done {
-		rt.logger.Error("renewed session not stored: given up", zap.String("reason", string(reasonStoreUnavailable)))
+		if err == nil || errors.Is(err, session.ErrNotFound) || errors.Is(err, session.ErrSuperseded) {
+			return
+		}
 	}
 }

@@ -20,6 +20,8 @@ const (
 	keptPastExpiry = 10 * time.Minute
 	// renewalWait bounds how long a request waits for a renewal.
 	renewalWait = 10 * time.Second
+	// failingWait is the same after a failure, when the request can do without.
+	failingWait = time.Second
 	// renewalTimeout bounds a renewal itself up to the grant, and once more what comes after.
 	renewalTimeout = 30 * time.Second
 	// maxHops bounds how often one request moves on to a newer generation.
@@ -85,14 +87,14 @@ func grantedAt(sess *session.Session) time.Time {
 func (rt *runtime) renew(r *http.Request, v *visit, opened *openedSession) (_ *openedSession, dead Reason, refused *refusal) {
 	l := rt.login
 	var wait *time.Timer
-	var waitedFor *openedSession
+	began := rt.now()
 	for range maxHops {
 		now := rt.now()
 		if !rt.needsRenewal(opened.Session, now) {
 			return opened, "", nil
 		}
-		if waitedFor != nil && opened != waitedFor {
-			return rt.unrenewed(v, opened, standing{retryAt: now, failing: true}) // it is over already, and one grant is enough for a request
+		if !grantedAt(opened.Session).Before(began) {
+			return rt.unrenewed(v, opened, standing{retryAt: now}) // it is over already, and one grant is enough for a request
 		}
 		found := l.renewals.claim(opened.Session, l.endOf(opened.Session), now)
 		switch found.kind {
@@ -109,18 +111,20 @@ func (rt *runtime) renew(r *http.Request, v *visit, opened *openedSession) (_ *o
 			go rt.fly(l.binding(v, l.cookies.Name(v.secure)), opened, found.flight) //nolint:gosec // it goes on when the request is gone
 		case standingCurrent, standingUnderWay:
 		}
-		if found.failing && rt.isUsable(opened.Session, now) {
-			return opened, "", nil // whoever comes next gets the result
+		patience := renewalWait
+		if found.failing && rt.goesOn(opened.Session, found.outage, now) {
+			if patience = failingWait - time.Since(found.flight.began); patience <= 0 {
+				return opened, "", nil // whoever comes next gets the result
+			}
 		}
 		if wait == nil {
-			wait = time.NewTimer(renewalWait)
+			wait = time.NewTimer(patience)
 			defer wait.Stop()
 		}
-		waitedFor = opened
 		select {
 		case <-found.flight.done:
 		case <-wait.C:
-			return rt.unrenewed(v, opened, standing{retryAt: now, failing: true})
+			return rt.unrenewed(v, opened, standing{retryAt: now}) // it may yet be
 		case <-r.Context().Done():
 			return nil, "", &refusal{reason: reasonRefreshUnavailable, cause: r.Context().Err()}
 		}
@@ -133,9 +137,13 @@ func (rt *runtime) needsRenewal(sess *session.Session, now time.Time) bool {
 	return rt.refresh.isDue(sess, now) || rt.headers.accessToken && sess.AccessToken == "" && rt.refresh.canRenew(sess)
 }
 
-// isUsable reports whether a session serves this handler as it is, for the moment.
-func (rt *runtime) isUsable(sess *session.Session, now time.Time) bool {
-	return !hasExpired(sess, now) && (sess.AccessToken != "" || !rt.headers.accessToken)
+// goesOn reports whether a session serves this handler without having been renewed, for the moment.
+func (rt *runtime) goesOn(sess *session.Session, outage trouble, now time.Time) bool {
+	if rt.headers.accessToken {
+		return judgeToken(sess, now) == ""
+	}
+	kept := !rt.refresh.endsAlone || !outage.provider
+	return !hasExpired(sess, now) || kept && now.Before(sess.AccessExpires.Add(keptPastExpiry))
 }
 
 // hasExpired reports whether the access token has, kept or not.
@@ -146,11 +154,10 @@ func hasExpired(sess *session.Session, now time.Time) bool {
 // unrenewed decides on a session that is due and cannot be renewed for the moment. That is never fatal while the access token lives.
 func (rt *runtime) unrenewed(v *visit, opened *openedSession, found standing) (*openedSession, Reason, *refusal) {
 	l, now := rt.login, rt.now()
-	expired := hasExpired(opened.Session, now)
 	switch {
-	case rt.isUsable(opened.Session, now):
+	case rt.goesOn(opened.Session, found.outage, now):
 		return opened, "", nil
-	case rt.refresh.endsAlone && found.failing: // it was tried for this very session
+	case rt.refresh.endsAlone && found.outage.provider:
 		if news := l.renewals.finish(opened.Session, reasonRefreshUnavailable, l.endOf(opened.Session), now); news != nil {
 			l.renewals.inBackground(func() {
 				ctx, cancel := context.WithTimeout(context.Background(), renewalTimeout)
@@ -159,13 +166,13 @@ func (rt *runtime) unrenewed(v *visit, opened *openedSession, found standing) (*
 			})
 		}
 		return nil, l.pronounceDead(v, opened.Session, reasonRefreshUnavailable), nil
-	case expired && !now.Before(opened.AccessExpires.Add(keptPastExpiry)):
+	case hasExpired(opened.Session, now) && !now.Before(opened.AccessExpires.Add(keptPastExpiry)):
 		v.keep = true // it may yet be renewed
 		return nil, reasonRefreshUnavailable, nil
-	case rt.headers.accessToken, rt.refresh.endsAlone:
-		return nil, "", &refusal{reason: reasonRefreshUnavailable, retryAfter: found.retryAt.Sub(now)}
+	case l.store != nil && found.outage.storage:
+		return nil, "", &refusal{reason: reasonStoreUnavailable, expected: "a session that can be renewed", got: "a store that fails", retryAfter: found.retryAt.Sub(now)}
 	default:
-		return opened, "", nil
+		return nil, "", &refusal{reason: reasonRefreshUnavailable, retryAfter: found.retryAt.Sub(now)}
 	}
 }
 
@@ -200,6 +207,9 @@ func (rt *runtime) moveOn(ctx context.Context, v *visit, opened *openedSession, 
 	}
 	if newest.Generation <= opened.Generation {
 		// what the store has is older than what this process knows of: its tokens are spent, and a newer record may come yet
+		if l.renewals.isStale(opened.ID, now) {
+			return nil, l.pronounceDead(v, newest.Session, reasonRefreshRejected), nil
+		}
 		return nil, "", &refusal{reason: reasonStoreUnavailable, expected: "a renewed session", got: "an older one"}
 	}
 	l.remember(newest, now)

@@ -182,7 +182,7 @@ func TestRenewalUnderANewSecret(t *testing.T) {
 	l := newTimeline(p)
 	storage := newSharedFolder(t)
 	site := func(secrets string) *site {
-		return l.rule(newSiteOn(t, storage, p, withToken+"refresh_coordination storage\nsession {\nsecret "+secrets+"\n}"))
+		return l.process(newSiteOn(t, storage, p, withToken+"refresh_coordination storage\nsession {\nsecret "+secrets+"\n}"))
 	}
 	before := l.welcome(t, site(`"`+sessionSecret+`"`))
 	old := before.cookie()

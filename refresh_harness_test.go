@@ -236,3 +236,6 @@ func (s *site) counted(result string) float64 {
 	}
 	return 0
 }
+
+// forgetOpened has an idle site forget the sessions that it keeps opened.
+func (r *renewing) forgetOpened() { r.site.handler.runtime.login.opened = newSessionCache() }

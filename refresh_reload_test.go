@@ -107,8 +107,7 @@ func TestReloadDuringARenewal(t *testing.T) {
 	r := newRenewingCaddy(t, p, site(""))
 	old := "Cookie: " + r.cookie()
 	r.pass(tokenLife)
-	held := make(chan struct{})
-	p.FailRefresh(optest.Fault{Wait: held})
+	p.FailRefresh(optest.Fault{Delay: time.Second})
 	ask := func() chan served {
 		answer := make(chan served, 1)
 		one := r.clone()
@@ -119,7 +118,6 @@ func TestReloadDuringARenewal(t *testing.T) {
 	p.WaitForHits(t, optest.Token, 2)
 	r.reload(site("claim_header X-User sub")) // while the old one waits
 	second := ask()
-	close(held)
 	a, b := <-first, <-second
 	if a.Status != http.StatusOK || b.Status != http.StatusOK || a.token == "" || a.token != b.token || a.set != b.set || a.set == "" {
 		t.Errorf("got %d and %d, the same token: %t, the same cookie: %t", a.Status, b.Status, a.token == b.token, a.set == b.set)

@@ -16,15 +16,22 @@ type renewalState struct {
 	ended      Reason             // the newest generation is no session any more
 	over       Reason             // and neither is any that may yet come of it
 	failures   int
+	unanswered bool // the last attempt was, by the provider
+	postponed  bool // the last attempt, for want of the storage
 	retryAt    time.Time
+	staleSince time.Time // the store has had an older generation
 	restUntil  time.Time // the newest generation has only just been granted
+	askAt      time.Time // other instances may be asked about older generations
 	flight     *flight
 	stuckSince time.Time // other instances seem to hold the lock without end
 	end        time.Time // of the session
 }
 
 // flight is a renewal under way.
-type flight struct{ done chan struct{} }
+type flight struct {
+	done  chan struct{}
+	began time.Time
+}
 
 // standing is how a session that a request brings stands to what is known of its renewals.
 type standing struct {
@@ -33,7 +40,14 @@ type standing struct {
 	flight  *flight   // under way, or claimed
 	retryAt time.Time // paused
 	failing bool      // under way, or claimed: it has failed before
+	outage  trouble   // what was in the way the last time
 	ended   Reason
+}
+
+// trouble is what keeps a session from being renewed.
+type trouble struct {
+	provider bool // it was asked about this session, and gave no answer
+	storage  bool
 }
 
 type standingKind int
@@ -70,12 +84,16 @@ func (st *renewalState) standingOf(generation uint64, now time.Time) standing {
 	case st.ended != "":
 		return standing{kind: standingEnded, ended: st.ended}
 	case st.flight != nil:
-		return standing{kind: standingUnderWay, flight: st.flight, failing: st.failures > 0}
+		return standing{kind: standingUnderWay, flight: st.flight, failing: st.failures > 0, outage: st.outage()}
 	case now.Before(st.retryAt), now.Before(st.restUntil):
-		return standing{kind: standingPaused, retryAt: later(st.retryAt, st.restUntil), failing: st.failures > 0}
+		return standing{kind: standingPaused, retryAt: later(st.retryAt, st.restUntil), failing: st.failures > 0, outage: st.outage()}
 	default:
 		return standing{}
 	}
+}
+
+func (st *renewalState) outage() trouble {
+	return trouble{provider: st.unanswered, storage: st.postponed}
 }
 
 // advance moves on to a newer generation. Of a flight for the old one nobody learns anything any more.
@@ -89,6 +107,13 @@ func (st *renewalState) advance(generation uint64) {
 
 func later(a, b time.Time) time.Time {
 	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
 		return a
 	}
 	return b

@@ -1,7 +1,6 @@
 package openidconnect
 
 import (
-	"context"
 	"slices"
 	"sync"
 	"time"
@@ -18,8 +17,12 @@ const (
 	renewalSweepInterval = 30 * time.Second
 	// grantRest is how long a session is left alone after a grant, should its tokens be over when they arrive.
 	grantRest = 500 * time.Millisecond
-	// settlePoll is how often a process that ends looks whether it may.
-	settlePoll = 20 * time.Millisecond
+	// staleWait is for how long the newest generation may be on its way into a store that answers.
+	staleWait = 10 * time.Second
+	// storagePause is for how long a storage that failed is done without.
+	storagePause = 30 * time.Second
+	// askEvery is how often other instances are asked about the spent generations of a session.
+	askEvery = time.Second
 	// tellEvery is how often the same trouble is told.
 	tellEvery = time.Minute
 )
@@ -38,6 +41,9 @@ type renewals struct {
 	outageTold                             bool // and not yet that it is over
 
 	busy int // flights, and what has yet to be saved
+
+	storageAt time.Time // what instances share is tried again
+	untold    untold
 }
 
 func newRenewals() *renewals { return &renewals{of: make(map[[16]byte]*renewalState)} }
@@ -72,11 +78,11 @@ func (s *renewals) claim(sess *session.Session, end, now time.Time) standing {
 		return found
 	}
 	if retryAt := s.outage.admit(st.failures > 0, now); now.Before(retryAt) {
-		return standing{kind: standingPaused, retryAt: retryAt, failing: st.failures > 0}
+		return standing{kind: standingPaused, retryAt: retryAt, failing: st.failures > 0, outage: st.outage()}
 	}
-	st.flight = &flight{done: make(chan struct{})}
+	st.flight = &flight{done: make(chan struct{}), began: time.Now()}
 	s.busy++
-	return standing{kind: standingClaimed, flight: st.flight, failing: st.failures > 0 || s.outage.isOn()}
+	return standing{kind: standingClaimed, flight: st.flight, failing: st.failures > 0 || s.outage.isOn(), outage: st.outage()}
 }
 
 // stateOf returns the state of a session, with its generation as the newest if none newer is known. The caller holds the lock.
@@ -128,8 +134,9 @@ func (s *renewals) succeed(old *session.Session, made renewal) *session.Renewal 
 	return &session.Renewal{Generation: st.generation, Until: until, Replaced: slices.Clone(st.replaced)}
 }
 
-// adopt takes over what another instance knows of a session, and reports whether that settles its renewal.
-func (s *renewals) adopt(sess *session.Session, known *session.Renewal, end, now time.Time) (settled bool) {
+// adopt takes over what another instance knows of a session, and reports whether that settles its renewal. Its clock may be wrong, so that it
+// can ask for no longer than this instance would. granted is when it has got its tokens.
+func (s *renewals) adopt(sess *session.Session, known *session.Renewal, granted, end, now time.Time, grace time.Duration) (settled bool) {
 	if known == nil || known.Generation < sess.Generation {
 		return false
 	}
@@ -141,10 +148,13 @@ func (s *renewals) adopt(sess *session.Session, known *session.Renewal, end, now
 	}
 	if known.Generation > st.generation {
 		st.advance(known.Generation)
-		st.restUntil = now.Add(grantRest)
+		st.restUntil = earlier(granted, now).Add(grantRest)
 	}
 	if known.Sealed != "" && now.Before(known.Until) {
-		st.sealed, st.until, st.replaced = known.Sealed, known.Until, slices.Clone(known.Replaced) // which has ours, if we have told them
+		st.sealed, st.until, st.replaced = known.Sealed, earlier(known.Until, now.Add(grace)), nil // theirs have ours, if we have told them
+		for _, replaced := range known.Replaced {
+			st.replaced = append(st.replaced, session.Replaced{Generation: replaced.Generation, Until: earlier(replaced.Until, st.until)})
+		}
 	}
 	if known.Ended && st.ended == "" {
 		st.ended = reasonRefreshRejected
@@ -153,7 +163,7 @@ func (s *renewals) adopt(sess *session.Session, known *session.Renewal, end, now
 		st.over = reasonSessionExpired
 	}
 	if known.Failures > 0 {
-		st.failures, st.retryAt = known.Failures, known.RetryAt
+		st.failures, st.retryAt = known.Failures, earlier(known.RetryAt, now.Add(maxSharedPause))
 	}
 	return known.Generation > sess.Generation || known.Ended || known.Over || now.Before(known.RetryAt)
 }
@@ -167,6 +177,15 @@ func (s *renewals) saved(sess *session.Session) {
 	}
 }
 
+// postpone notes that a session could not be renewed for want of what instances share. That says nothing about the provider.
+func (s *renewals) postpone(sess *session.Session, end, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if st := s.stateOf(sess, end, now); st.generation == sess.Generation {
+		st.postponed, st.retryAt = true, later(st.retryAt, now.Add(firstPause))
+	}
+}
+
 // fail notes that a session could not be renewed for now, and returns what other instances have to know.
 func (s *renewals) fail(sess *session.Session, retryAfter time.Duration, end, now time.Time) *session.Renewal {
 	s.mu.Lock()
@@ -176,6 +195,7 @@ func (s *renewals) fail(sess *session.Session, retryAfter time.Duration, end, no
 		return nil
 	}
 	st.failures++
+	st.postponed = false
 	st.retryAt = now.Add(max(backOff(st.failures), retryAfter))
 	return &session.Renewal{
 		Generation: st.generation, Sealed: st.sealed, Until: st.until, Replaced: slices.Clone(st.replaced), Failures: st.failures, RetryAt: st.retryAt,
@@ -187,6 +207,9 @@ func (s *renewals) unanswered(sess *session.Session, retryAfter time.Duration, e
 	news := s.fail(sess, retryAfter, end, now)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if st := s.of[sess.ID]; st != nil && news != nil {
+		st.unanswered = true
+	}
 	s.outage.fail(news != nil && news.Failures == 1, retryAfter, now)
 	return news
 }
@@ -206,71 +229,36 @@ func (s *renewals) finish(sess *session.Session, reason Reason, end, now time.Ti
 	return &session.Renewal{Generation: st.generation, Ended: true}
 }
 
-// answered notes that the provider works, and reports whether that is news.
-func (s *renewals) answered() bool {
+// mayAsk reports whether it is time to ask other instances about a generation that is spent, as far as this one knows.
+func (s *renewals) mayAsk(id [16]byte, now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	told := s.outage.end() && s.outageTold
-	s.outageTold = false
-	return told
+	st := s.of[id]
+	return st != nil && !now.Before(st.askAt)
 }
 
-// mayTellOutage, mayTellStore and mayWarn report whether it is time to tell of trouble with the provider, with the store of sessions, or with
-// what renewals need of a storage.
-func (s *renewals) mayTellOutage(now time.Time) bool {
-	may := s.mayTell(&s.toldOutage, now)
+// asked notes that they did not know of any grace.
+func (s *renewals) asked(id [16]byte, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.outageTold = s.outageTold || may
-	return may
-}
-
-func (s *renewals) mayTellStore(now time.Time) bool { return s.mayTell(&s.toldStore, now) }
-
-func (s *renewals) mayWarn(now time.Time) bool { return s.mayTell(&s.warnedOfStorage, now) }
-
-func (s *renewals) mayTell(told *time.Time, now time.Time) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !told.IsZero() && now.Sub(*told) < tellEvery {
-		return false
+	if st := s.of[id]; st != nil {
+		st.askAt = now.Add(askEvery)
 	}
-	*told = now
-	return true
 }
 
-// inBackground runs what has to be done before the process may end.
-func (s *renewals) inBackground(work func()) {
+// isStale notes that the store has an older generation than this process knows of, and reports whether that has been so for longer than it
+// takes to write the newer one.
+func (s *renewals) isStale(id [16]byte, now time.Time) bool {
 	s.mu.Lock()
-	s.busy++
-	s.mu.Unlock()
-	go func() {
-		defer func() {
-			s.mu.Lock()
-			s.busy--
-			s.mu.Unlock()
-		}()
-		work()
-	}()
-}
-
-// settle waits until nothing is under way any more, but not for long.
-func (s *renewals) settle(ctx context.Context) {
-	again := time.NewTicker(settlePoll)
-	defer again.Stop()
-	for {
-		s.mu.Lock()
-		busy := s.busy
-		s.mu.Unlock()
-		if busy == 0 {
-			return
-		}
-		select {
-		case <-again.C:
-		case <-ctx.Done():
-			return
-		}
+	defer s.mu.Unlock()
+	st := s.of[id]
+	if st == nil {
+		return true
 	}
+	if st.staleSince.IsZero() {
+		st.staleSince = now
+	}
+	return now.Sub(st.staleSince) >= staleWait
 }
 
 // isNewerThan reports whether a newer generation of the session is known, so that answers to this one leave the browser's cookie alone.

@@ -34,6 +34,7 @@ func TestS197InAWholeCaddy(t *testing.T) {
 	log
 	route {
 		`+webapp(p, "", `
+			`+withinProcess+`
 			scope openid profile
 			username_claim preferred_username
 			required_claim groups staff
@@ -113,7 +114,7 @@ func TestRenewalServesSiblings(t *testing.T) {
 	p.SetAccessLifetime(time.Second)
 	p.SetUserinfo(func(claims optest.Claims) { claims["desk"] = claims["room"] })
 	user := func(room string) { p.SetUser(optest.Claims{"room": room}) }
-	const session = "\nsession {\nsecret \"" + sessionSecret + "\"\n}\n"
+	const session = "\n" + withinProcess + "\nsession {\nsecret \"" + sessionSecret + "\"\n}\n"
 	c := startCaddy(t, webapp(p, "/a/*", "claim_header X-Room room\nset_userinfo_header off"+session)+
 		webapp(p, "/b/*", "claim_header X-Desk desk\nset_access_token_header\nset_userinfo_header off"+session)+toUpstream)
 	user("1")
@@ -133,6 +134,33 @@ func TestRenewalServesSiblings(t *testing.T) {
 			}
 		}
 	}
+	if n := p.RefreshReuses(); n != 0 {
+		t.Errorf("%d refresh tokens were presented twice", n)
+	}
+}
+
+// A provider that takes longer to renew a token than the token lives is asked once with a request, and the request gets what it may have.
+func TestRenewalOfTokensThatHardlyLive(t *testing.T) {
+	p := optest.New(t)
+	p.SetRefreshTokens(true)
+	p.SetAccessLifetime(time.Second)
+	c := startCaddy(t, webapp(p, "/token/*", withinProcess+"\nset_access_token_header")+webapp(p, "/page/*", withinProcess)+toUpstream)
+	v := newCaddyVisitor(t, c, p)
+	v.signIn("/page/")
+	p.FailRefresh(optest.Fault{Delay: 1100 * time.Millisecond})
+	for path, status := range map[string]int{"/page/": http.StatusOK, "/token/": http.StatusServiceUnavailable} {
+		waitUntil(t, func() bool { // with a token of the time before, if need be
+			before := p.RefreshAttempts()
+			r := v.Get(v.url(path), "Accept: application/json")
+			n := p.RefreshAttempts() - before
+			if n > 1 || n == 1 && r.Status != status {
+				t.Errorf("%s got %d by %d attempts", path, r.Status, n)
+			}
+			return n > 0
+		})
+	}
+	p.HealRefresh()
+	waitUntil(t, func() bool { return v.Get(v.url("/token/")).Status == http.StatusOK })
 	if n := p.RefreshReuses(); n != 0 {
 		t.Errorf("%d refresh tokens were presented twice", n)
 	}

@@ -80,7 +80,7 @@ func TestRefreshPublicClient(t *testing.T) {
 	t.Parallel()
 	p := optest.New(t)
 	p.SetPublicClient("client")
-	s := newSite(t, strings.Replace(loginSettingsAt(p, "refresh_coordination local"), "client_secret secret\n", "", 1))
+	s := newSite(t, strings.Replace(loginSettingsAt(p, withinProcess), "client_secret secret\n", "", 1))
 	r := signedInAt(t, s, p)
 	for range 2 {
 		r.renew()
@@ -112,7 +112,7 @@ func TestRefreshPrivateKeyJWT(t *testing.T) {
 		}
 		return nil
 	})
-	settings := strings.Replace(loginSettingsAt(p, "refresh_coordination local\nclient_private_key `"+key.PrivatePEM()+
+	settings := strings.Replace(loginSettingsAt(p, withinProcess+"\nclient_private_key `"+key.PrivatePEM()+
 		"`\nclient_private_key_id ours"), "client_secret secret\n", "", 1)
 	r := signedInAt(t, newSite(t, settings), p)
 	for range 2 {
@@ -146,7 +146,7 @@ func TestRefreshAssertionFile(t *testing.T) {
 		writeFile(t, file, good)
 	}
 	renewFile()
-	settings := strings.Replace(loginSettingsAt(p, "refresh_coordination local\nclient_assertion_file "+filepath.ToSlash(file)),
+	settings := strings.Replace(loginSettingsAt(p, withinProcess+"\nclient_assertion_file "+filepath.ToSlash(file)),
 		"client_secret secret\n", "", 1)
 	r := signedInAt(t, newSite(t, settings), p)
 	for range 2 {
@@ -186,7 +186,7 @@ func TestRefreshClientCertificate(t *testing.T) {
 			writeFile(t, dir+"/provider.pem", p.CertificatePEM())
 			writeFile(t, dir+"/certificate.pem", string(certificatePEM))
 			writeFile(t, dir+"/key.pem", string(keyPEM))
-			settings := strings.Replace(loginSettingsAt(p, "refresh_coordination local\ntoken_endpoint_auth_method "+method+
+			settings := strings.Replace(loginSettingsAt(p, withinProcess+"\ntoken_endpoint_auth_method "+method+
 				"\ntls_trust_pool file "+dir+"/provider.pem\ntls_client_certificate "+dir+"/certificate.pem "+dir+"/key.pem"),
 				"client_secret secret\n", "", 1)
 			s := newSite(t, settings)

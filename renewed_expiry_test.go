@@ -2,6 +2,7 @@ package openidconnect
 
 import (
 	"fmt"
+	"net/http"
 	"testing"
 	"time"
 
@@ -42,7 +43,7 @@ func TestRenewalWithoutExpiresIn(t *testing.T) {
 					delete(answer, "expires_in")
 				}
 			})
-			s := newLoginSite(t, p, "refresh_coordination local\n"+test.settings)
+			s := newLoginSite(t, p, withinProcess+"\n"+test.settings)
 			r := &renewer{visitor: newVisitor(t, s, p)}
 			r.signIn("/")
 			before, passed, got := p.RefreshGrants(), time.Duration(0), grants{}
@@ -61,5 +62,33 @@ func TestRenewalWithoutExpiresIn(t *testing.T) {
 				t.Errorf("%d requests reached the upstream", n)
 			}
 		})
+	}
+}
+
+// A token that has just been granted is never due, whatever it says of itself: the clock of the provider may be behind.
+func TestRenewalByATokenThatHasExpired(t *testing.T) {
+	t.Parallel()
+	p := optest.New(t)
+	for _, settings := range []string{"", "set_access_token_header"} {
+		for _, behind := range []time.Duration{0, time.Second, time.Minute, time.Hour} {
+			t.Run(fmt.Sprint(settings, behind), func(t *testing.T) {
+				defer healRenewals(p)
+				r := newRenewer(t, p, settings)
+				p.SetRefreshResponse(func(answer map[string]any) {
+					delete(answer, "expires_in")
+					answer["access_token"] = p.AccessToken(optest.Claims{"exp": r.now().Add(-behind).Unix()})
+				})
+				r.renew()
+				for range 2 {
+					r.again()
+				}
+				r.expire()
+				for range 2 {
+					if response := r.Get(r.url("/")); response.Status != http.StatusOK {
+						t.Errorf("got %d", response.Status)
+					}
+				}
+			})
+		}
 	}
 }

@@ -14,6 +14,9 @@ import (
 // pastAccess is longer than access tokens and ID tokens of the provider live, clock_skew included.
 const pastAccess = 7 * time.Minute
 
+// withinProcess keeps what other instances would be told out of a storage that ends with the test.
+const withinProcess = "refresh_coordination local"
+
 // renewer is somebody who has signed in at a site that renews sessions, and comes back when the access token has expired.
 type renewer struct {
 	*visitor
@@ -24,7 +27,7 @@ type renewer struct {
 // of the test.
 func newRenewer(t *testing.T, p *optest.Provider, settings string) *renewer {
 	t.Helper()
-	return signedInAt(t, newLoginSite(t, p, "refresh_coordination local\n"+settings), p)
+	return signedInAt(t, newLoginSite(t, p, withinProcess+"\n"+settings), p)
 }
 
 // signedInAt is newRenewer at a site that is there.

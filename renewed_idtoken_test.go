@@ -131,14 +131,13 @@ func TestS196UnusableIDTokens(t *testing.T) {
 func TestS196IDTokensOfOthers(t *testing.T) {
 	t.Parallel()
 	p := optest.New(t)
-	const subject = "the sub of the login"
-	issuer := p.Issuer()
+	const subject, issuer = "subject_mismatch", "issuer_mismatch"
 	foreign := optest.NewKey(t, "RS256", "rs-1")
 	for _, storage := range []string{"cookie", "caddy"} {
 		for _, test := range []struct {
 			name   string
 			faulty func(p *optest.Provider)
-			wanted string
+			reason string
 		}{
 			{"another sub", renewedClaim("sub", "mallory"), subject},
 			{"sub in capitals", renewedClaim("sub", "ALICE"), subject},
@@ -166,7 +165,7 @@ func TestS196IDTokensOfOthers(t *testing.T) {
 				}
 				test.faulty(p)
 				thief := r.clone() // with the same cookies
-				r.wantEnded(map[string]string{"expected": test.wanted})
+				r.wantEnded(map[string]string{"reason": test.reason})
 				thief.wantSession(false)
 			})
 		}

@@ -89,7 +89,7 @@ func TestEntraRefresh(t *testing.T) {
 	}
 	user(optest.Claims{"roles": []string{"App.User"}, "groups": []string{"g1", "g2"}})
 	p.SetRefreshTokens(true)
-	s := newDiscoveredSite(t, p, "refresh_coordination local\ntenants "+tenant+"\nscope openid profile email offline_access\nuserinfo off\n"+
+	s := newDiscoveredSite(t, p, withinProcess+"\ntenants "+tenant+"\nscope openid profile email offline_access\nuserinfo off\n"+
 		"required_claim roles App.User\nclaim_header X-Groups groups\nset_access_token_header")
 	r := &renewer{visitor: newVisitor(t, s, p)}
 	r.signIn("/")
@@ -108,6 +108,7 @@ func TestEntraRefresh(t *testing.T) {
 	if got := r.renewDue().Header.Get("X-Groups"); got != "" {
 		t.Errorf("groups %q", got)
 	}
+	s.logged(zapcore.WarnLevel, "the provider has left out the groups of a user, who has too many of them", map[string]string{"hint": "application roles"})
 	user(optest.Claims{"roles": []string{"App.Guest"}})
 	r.pass(4300 * time.Second)
 	r.wantReason(r.Get(r.url("/"), "Accept: application/json"), http.StatusForbidden, "claim_required")
@@ -237,7 +238,7 @@ func TestAuthentikRefresh(t *testing.T) {
 	for scope, renews := range map[string]bool{"openid profile": false, "openid profile offline_access": true} {
 		t.Run(scope, func(t *testing.T) {
 			user("authentik Admins", "wiki")
-			s := newLoginSite(t, p, "refresh_coordination local\nscope "+scope+"\nrequired_claim groups wiki")
+			s := newLoginSite(t, p, withinProcess+"\nscope "+scope+"\nrequired_claim groups wiki")
 			r := &renewer{visitor: newVisitor(t, s, p)}
 			r.signIn("/")
 			user("authentik Admins")
@@ -264,7 +265,7 @@ func TestAzureB2CRefresh(t *testing.T) {
 		answer["refresh_token_expires_in"], answer["profile_info"], answer["resource"] = 1209600, "eyJ2ZXIi", "11111111-0000-4000-8000-000000000000"
 	})
 	p.SetRefreshTokens(true)
-	s := newLoginSite(t, p, "refresh_coordination local\nscope openid offline_access client\nset_access_token_header")
+	s := newLoginSite(t, p, withinProcess+"\nscope openid offline_access client\nset_access_token_header")
 	r := &renewer{visitor: newVisitor(t, s, p)}
 	r.signIn("/")
 	r.pass(59 * time.Minute)

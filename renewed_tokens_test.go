@@ -172,7 +172,7 @@ func TestRefreshTokensWithOddCharacters(t *testing.T) {
 				p.SetRefreshTokens(true)
 				p.MarkSecret(token + "-not-in-any-log")
 				p.SetTokenResponse(func(answer map[string]any) { answer["refresh_token"] = token })
-				s := newLoginSite(t, p, "refresh_coordination local\nset_refresh_token_header\nsession {\nstorage "+storage+"\n}")
+				s := newLoginSite(t, p, withinProcess+"\nset_refresh_token_header\nsession {\nstorage "+storage+"\n}")
 				r := &renewer{visitor: newVisitor(t, s, p)}
 				r.signIn("/")
 				for range 2 {
@@ -187,25 +187,20 @@ func TestRefreshTokensWithOddCharacters(t *testing.T) {
 	}
 }
 
-// Answers that are no tokens keep the session, as an outage does, and are asked for again; what is too large for a token is none either.
+// Answers without a token keep the session, as an outage does, and are asked for again; what is too large for a token is none either.
 func TestRefreshAnswersThatAreNone(t *testing.T) {
 	t.Parallel()
 	p := optest.New(t)
 	large := strings.Repeat("x", 65<<10)
 	for name, changes := range map[string]map[string]any{
-		"no access token":           {"access_token": nil},
-		"an empty one":              {"access_token": ""},
-		"one that is a number":      {"access_token": 7},
-		"one of 65 KB":              {"access_token": large},
-		"with a line break":         {"access_token": "a\nb"},
-		"no type":                   {"token_type": nil},
-		"of type DPoP":              {"token_type": "DPoP"},
-		"a refresh token of 65 KB":  {"refresh_token": large},
-		"a refresh token in a list": {"refresh_token": []string{"a"}},
-		"an ID token of 65 KB":      {"id_token": large},
-		"an ID token that is true":  {"id_token": true},
-		"scope as a number":         {"scope": 1},
-		"2 MB":                      {"x": strings.Repeat("x", 2<<20)},
+		"no access token":      {"access_token": nil},
+		"an empty one":         {"access_token": ""},
+		"one that is a number": {"access_token": 7},
+		"one of 65 KB":         {"access_token": large},
+		"with a line break":    {"access_token": "a\nb"},
+		"no type":              {"token_type": nil},
+		"of type DPoP":         {"token_type": "DPoP"},
+		"2 MB":                 {"x": strings.Repeat("x", 2<<20)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			defer healRenewals(p)
@@ -234,6 +229,50 @@ func TestRefreshAnswersThatAreNone(t *testing.T) {
 			with.later(time.Minute)
 			if got := with.renewDue().Header.Get("X-Access-Token"); got == "" || got == token {
 				t.Error("not a new access token")
+			}
+		})
+	}
+}
+
+// What is odd beside a good access token is left out, and what the session had of it stays: the refresh token of before is spent by then.
+func TestRefreshAnswersThatAreOdd(t *testing.T) {
+	t.Parallel()
+	p := optest.New(t)
+	large := strings.Repeat("x", 65<<10)
+	for _, test := range []struct {
+		member string
+		value  any
+	}{
+		{"refresh_token", large},
+		{"refresh_token", []string{"a"}},
+		{"refresh_token", "a\nb"},
+		{"id_token", large},
+		{"id_token", true},
+		{"id_token", map[string]any{}},
+		{"scope", 1},
+		{"scope", []any{"openid", 1}},
+		{"scope", large},
+		{"scope", "openid\nread"},
+		{"expires_in", []int{300}},
+	} {
+		t.Run(fmt.Sprintf("%s %.20v", test.member, test.value), func(t *testing.T) {
+			defer healRenewals(p)
+			p.SetUser(optest.Claims{"groups": "a"})
+			r := newRenewer(t, p, "set_access_token_header\nset_refresh_token_header\nclaim_header X-Scope scope\nclaim_header X-Groups groups")
+			kept := r.tokens["refresh_token"]
+			p.SetOmitRefreshToken(true)
+			renewedAnswer(test.member, test.value)(p)
+			for range 2 {
+				header := r.renew().Header
+				if header.Get("X-Access-Token") != r.tokens["access_token"] || header.Get("X-Refresh-Token") != kept ||
+					header.Get("X-Scope") != "openid" || header.Get("X-Groups") != "a" {
+					t.Errorf("got %v", header)
+				}
+			}
+			healRenewals(p)
+			p.SetUser(optest.Claims{"groups": "b"})
+			if got := r.renew().Header.Get("X-Groups"); got != "b" {
+				t.Errorf("groups %q after it", got)
 			}
 		})
 	}

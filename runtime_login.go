@@ -199,11 +199,12 @@ func (h *Handler) acquireSessions(ctx caddy.Context, rt *runtime, settings Sessi
 	memory, memoryErr := share(rt, fmt.Sprintf("logins %q %q", l.issuer, l.clientID), newLoginMemory)
 	renewals, renewalsErr := share(rt, fmt.Sprintf("renewals %q %q", l.issuer, l.clientID), newRenewals)
 	announced, announcedErr := share(rt, "announcements", newAnnouncements)
-	if err := errors.Join(needsErr, openedErr, memoryErr, renewalsErr, announcedErr); err != nil {
+	end, endErr := share(rt, "the end of the process", func() *ending { return new(ending) })
+	if err := errors.Join(needsErr, openedErr, memoryErr, renewalsErr, announcedErr, endErr); err != nil {
 		return err
 	}
 	rt.releases = append(rt.releases, needs.add(rt.number, loginNeeds{keeps: h.sessionContents(rt), userinfo: h.userinfoPolicy(rt)}))
-	l.needs, l.opened, l.memory, l.renewals, l.announced = needs, opened, memory, renewals, announced
+	l.needs, l.opened, l.memory, l.renewals, l.announced, l.ending = needs, opened, memory, renewals, announced, end
 	return nil
 }
 

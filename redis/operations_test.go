@@ -178,7 +178,7 @@ func TestUnixSocket(t *testing.T) {
 
 // leastRights are the commands that the README asks for.
 const leastRights = "resetkeys ~sessions:* nocommands " +
-	"+get +set +unlink +del +pexpire +eval +evalsha +zadd +zrem +zrange +zrangebyscore +zremrangebyscore"
+	"+get +getrange +set +unlink +del +pexpire +eval +evalsha +zadd +zrem +zrange +zrangebyscore +zremrangebyscore"
 
 // user makes a user and bars the one without a name.
 func (s *redisServer) user(t *testing.T, rules string) {
