@@ -279,6 +279,9 @@ func (rt *runtime) redeem(
 		if old == nil {
 			continue
 		}
+		if l.store == nil && l.renewals.look(old.Session, rt.now()).kind == standingSpent {
+			continue // a copy of what has been replaced long ago: whoever has the newest cookie is somebody else
+		}
 		l.memory.supersede(old.ID, rt.now().Add(min(l.absolute, 24*time.Hour)))
 		rt.forgetSession(ctx, old)
 	}
@@ -298,7 +301,7 @@ func (rt *runtime) heal(w http.ResponseWriter, r *http.Request, st *requestState
 	l, v := rt.login, &st.visit
 	origin := publicOrigin(r)
 	target := nearby(returnURLOf(state, nil), origin)
-	opened, dead, refused := rt.sessionOf(r, v)
+	opened, dead, refused := rt.sessionOf(r, v, rt.now())
 	if refused != nil {
 		refused.action = l.loginURL(target, "") // not here again: the URL holds a code
 		return rt.refuse(w, r, st, "", refused)

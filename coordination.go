@@ -66,7 +66,7 @@ func (rt *runtime) takeTurn(ctx context.Context, opened *openedSession) (_ *turn
 		select {
 		case got := <-locked:
 			if got.err != nil {
-				return t, rt.cannotLock(opened, got.err)
+				return t, t.cannotLock(got.err)
 			}
 			t.unlock = got.unlock
 			l.renewals.unstick(opened.ID)
@@ -88,11 +88,27 @@ func (rt *runtime) takeTurn(ctx context.Context, opened *openedSession) (_ *turn
 	}
 }
 
-// isAlone reports whether there is nobody to agree with, as far as anybody can tell: what instances share does not answer. The sessions
-// of a store are not renewed then.
-func (t *turn) isAlone() bool {
-	l := t.rt.login
-	return l.store == nil && l.renewals.storageFailing(t.rt.now())
+// isAlone reports whether there is nobody to agree with, as far as anybody can tell: what instances share does not answer.
+func (t *turn) isAlone() bool { return t.goesAlone() && t.rt.login.renewals.storageFailing(t.rt.now()) }
+
+// goesAlone reports whether the session is renewed even so. It is when it cannot wait, and can be kept: others may have renewed it.
+func (t *turn) goesAlone() bool {
+	return t.rt.login.store == nil && (hasExpired(t.opened.Session, t.rt.now()) || t.opened.AccessToken == "" && t.rt.headers.accessToken)
+}
+
+// withoutStorage decides what becomes of a renewal when what instances share does not answer.
+func (t *turn) withoutStorage(err error) (settled bool) {
+	rt, old, now := t.rt, t.opened.Session, t.rt.now()
+	if rt.login.store == nil && errors.Is(err, context.DeadlineExceeded) {
+		rt.login.renewals.storageFails(now) // one that answers with an error costs nothing to ask again
+	}
+	if t.goesAlone() {
+		rt.warnOfStorage("renewals are coordinated within this process alone, as the storage fails", err)
+		return false
+	}
+	rt.warnOfStorage("sessions cannot be renewed for now, as the storage fails", err)
+	rt.login.renewals.postpone(old, rt.login.endOf(old), now)
+	return true
 }
 
 // settlesLate waits for what came of a refresh token that somebody else has sent.
@@ -116,40 +132,27 @@ func (t *turn) settlesLate(ctx context.Context) bool {
 // mark tells other instances that the refresh token is about to be sent. It reports whether it may be: where the renewed session could not
 // be kept it may not.
 func (t *turn) mark(ctx context.Context) bool {
-	rt, l, old := t.rt, t.rt.login, t.opened
-	end, now := l.endOf(old.Session), rt.now()
-	err := l.shared.Save(ctx, old.ID, end, &session.Renewal{Generation: old.Generation, Asked: now})
+	l, old := t.rt.login, t.opened
+	now := t.rt.now()
+	err := l.shared.Save(ctx, old.ID, l.sharedEnd(old.Session), &session.Renewal{Generation: old.Generation, Asked: now})
 	switch {
 	case err == nil:
 		return true
 	case errors.Is(err, session.ErrSuperseded):
 		return !t.isSettled(ctx)
-	case l.store != nil:
-		rt.warnOfStorage("sessions cannot be renewed, as their store fails", err)
-		l.renewals.postpone(old.Session, end, now)
-		return false
 	default:
-		rt.coordinateAlone(err)
-		return true
+		return !t.withoutStorage(err)
 	}
-}
-
-// coordinateAlone goes on without other instances.
-func (rt *runtime) coordinateAlone(err error) {
-	rt.login.renewals.storageFails(rt.now())
-	rt.warnOfStorage("renewals are coordinated within this process alone, as the storage fails", err)
 }
 
 // cannotLock decides whether a session is renewed all the same when its lock cannot be had.
-func (rt *runtime) cannotLock(opened *openedSession, err error) (settled bool) {
-	l, now := rt.login, rt.now()
-	held := errors.Is(err, context.DeadlineExceeded)
-	if l.store != nil || held && l.renewals.stuck(opened.ID, now) < stuckLock {
-		l.renewals.postpone(opened.Session, l.endOf(opened.Session), now)
+func (t *turn) cannotLock(err error) (settled bool) {
+	l, old, now := t.rt.login, t.opened.Session, t.rt.now()
+	if errors.Is(err, context.DeadlineExceeded) && l.renewals.stuck(old.ID, now) < stuckLock {
+		l.renewals.postpone(old, l.endOf(old), now)
 		return true
 	}
-	rt.coordinateAlone(err)
-	return false
+	return t.withoutStorage(err)
 }
 
 // isSettled looks for what other instances have made of the session.
@@ -163,10 +166,7 @@ func (t *turn) isSettled(ctx context.Context) bool {
 			l.renewals.finish(old.Session, reasonSessionExpired, end, now)
 			return true
 		case err != nil:
-			// without the store a renewed session could not be kept
-			rt.warnOfStorage("sessions cannot be renewed, as their store fails", err)
-			l.renewals.postpone(old.Session, end, now)
-			return true
+			return t.withoutStorage(err) // a renewed session could not be kept
 		case stored.Generation > old.Generation:
 			sealed, err := l.sealRecord(ctx, stored)
 			if err != nil {
@@ -178,21 +178,20 @@ func (t *turn) isSettled(ctx context.Context) bool {
 			}, stored.Renewed, end, now, rt.refresh.grace)
 		}
 	}
-	if l.shared == nil || t.isAlone() {
+	switch {
+	case l.shared == nil, t.isAlone():
 		return false
+	case l.store == nil && l.renewals.storageFailing(now):
+		l.renewals.postpone(old.Session, end, now)
+		return true
 	}
-	known, err := l.shared.Load(ctx, old.ID, end)
+	known, err := l.shared.Load(ctx, old.ID, l.sharedEnd(old.Session))
 	switch {
 	case errors.Is(err, errStoreBusy):
 		l.renewals.postpone(old.Session, end, now)
 		return true
-	case err != nil && l.store != nil:
-		rt.warnOfStorage("sessions cannot be renewed, as their store fails", err)
-		l.renewals.postpone(old.Session, end, now)
-		return true
 	case err != nil:
-		rt.coordinateAlone(err)
-		return false
+		return t.withoutStorage(err)
 	case known == nil:
 		t.asked = false
 		return false
@@ -250,7 +249,7 @@ func (t *turn) publish(ctx context.Context, news *session.Renewal) {
 		return
 	}
 	tell := func(ctx context.Context) bool {
-		err := l.shared.Save(ctx, t.opened.ID, l.endOf(t.opened.Session), news)
+		err := l.shared.Save(ctx, t.opened.ID, l.sharedEnd(t.opened.Session), news)
 		switch {
 		case errors.Is(err, session.ErrSuperseded):
 			t.isSettled(ctx) // learn by what
@@ -261,7 +260,7 @@ func (t *turn) publish(ctx context.Context, news *session.Renewal) {
 		t.rt.warnOfStorage("other instances do not learn of renewals for now, as the storage fails", err)
 		return false
 	}
-	if t.isAlone() || !tell(ctx) {
+	if l.store == nil && l.renewals.storageFailing(t.rt.now()) || !tell(ctx) {
 		if news.Failures == 0 { // that the provider is away they will find out
 			l.renewals.untold.add(t.opened.ID, tell)
 		}

@@ -140,3 +140,14 @@ func sealedWithSecret(settings string) string {
 
 // at is the same browser at another instance.
 func (r *renewing) at(s *site) *renewing { return &renewing{r.visitor.at(s), r.timeline} }
+
+// settle waits until nothing of renewals is under way in a site.
+func (s *site) settle() {
+	s.t.Helper()
+	known := s.handler.runtime.login.renewals
+	waitUntil(s.t, func() bool {
+		known.mu.Lock()
+		defer known.mu.Unlock()
+		return known.busy == 0
+	})
+}

@@ -160,7 +160,7 @@ func (rt *runtime) serveLogin(w http.ResponseWriter, r *http.Request, st *reques
 	if !slices.Contains([]string{promptLogin, promptSelectAccount, promptConsent}, prompt) {
 		prompt = ""
 	}
-	opened, dead, refused := rt.sessionOf(r, v)
+	opened, dead, refused := rt.sessionOf(r, v, rt.now())
 	switch {
 	case refused != nil:
 		return rt.refuse(w, r, st, "", refused)
@@ -192,7 +192,7 @@ func loginParameters(w http.ResponseWriter, r *http.Request) (url.Values, error)
 // serveSession tells scripts of the site how the session is doing. It changes nothing.
 func (rt *runtime) serveSession(w http.ResponseWriter, r *http.Request, st *requestState) error {
 	l, v := rt.login, &st.visit
-	opened, _, refused := rt.sessionOf(r, v)
+	opened, _, refused := rt.sessionOf(r, v, rt.now())
 	if refused != nil {
 		return rt.refuse(w, r, st, "", refused)
 	}

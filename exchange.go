@@ -130,7 +130,7 @@ func (l *login) newSession(
 	}
 	sess := &session.Session{
 		ID: session.NewID(), Claims: string(text), Scope: or(tokens.Scope, l.scope), Subject: token.subject(),
-		Created: now, LastUsed: now, IDTokenIssued: token.issued,
+		Created: now, LastUsed: now, End: now.Add(l.absolute), IDTokenIssued: token.issued,
 	}
 	sess.SID, _ = token.claims["sid"].(string)
 	if keeps.accessToken {

@@ -49,15 +49,17 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return rt.serveBearer(w, r, next, st, token, scheme)
 	}
 	if rt.login != nil {
-		opened, dead, refused := rt.sessionOf(r, &st.visit)
-		if opened != nil && rt.refresh.enabled {
+		now := rt.now()
+		opened, dead, refused := rt.sessionOf(r, &st.visit, now)
+		if opened != nil && rt.needsRenewal(opened.Session, now) {
 			opened, dead, refused = rt.renew(r, &st.visit, opened)
+			now = rt.now()
 		}
 		switch {
 		case refused != nil:
 			return rt.refuse(w, r, st, "", refused)
 		case opened != nil:
-			return rt.serveSignedIn(w, r, next, st, opened)
+			return rt.serveSignedIn(w, r, next, st, opened, now)
 		}
 		st.dead = dead
 	}
@@ -82,8 +84,10 @@ func (rt *runtime) serveBearer(w http.ResponseWriter, r *http.Request, next cadd
 }
 
 // serveSignedIn gives a request with a session what its user may have.
-func (rt *runtime) serveSignedIn(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, st *requestState, opened *openedSession) error {
-	rt.carryOn(r.Context(), &st.visit, opened)
+func (rt *runtime) serveSignedIn(
+	w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, st *requestState, opened *openedSession, now time.Time,
+) error {
+	rt.carryOn(r.Context(), &st.visit, opened, now)
 	id, refused := rt.identifySession(opened)
 	if refused != nil {
 		st.signedIn = true
@@ -128,7 +132,7 @@ func (rt *runtime) serveAnonymous(w http.ResponseWriter, r *http.Request, next c
 // time must not delete what a login has written in between.
 func (rt *runtime) deleteDead(r *http.Request, st *requestState) {
 	l, v := rt.login, &st.visit
-	if v.dead != nil && !l.memory.firstDeletion(v.dead.ID, rt.now()) {
+	if v.carried != nil && !l.memory.firstDeletion(v.carried.ID, rt.now()) {
 		return
 	}
 	v.reply = l.cookies.DeleteSession(&v.cookies, v.secure)

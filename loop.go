@@ -91,7 +91,7 @@ func (rt *runtime) detectLoop(r *http.Request, v *visit) *refusal {
 	if count < loopLogins {
 		return nil
 	}
-	if opened, _, _ := rt.sessionOf(r, v); opened != nil {
+	if opened, _, _ := rt.sessionOf(r, v, rt.now()); opened != nil {
 		return nil // somebody who is signed in wants another login
 	}
 	diagnosis := rt.diagnoseLoop(r, v)

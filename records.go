@@ -73,10 +73,10 @@ func (rt *runtime) deleteSession(ctx context.Context, reference *session.Referen
 // forgetSession removes what is kept on the server of a session that is over, but not that its tokens are spent.
 func (rt *runtime) forgetSession(ctx context.Context, old *openedSession) {
 	l := rt.login
-	end := l.endOf(old.Session)
-	l.renewals.purge(old.Session, end, rt.now())
+	now := rt.now()
+	l.renewals.purge(old.Session, l.endOf(old.Session), now, now.Add(rt.refresh.grace))
 	if l.shared != nil && old.RefreshToken != "" {
-		if err := l.endShared(ctx, old.Session, end); err != nil {
+		if err := l.endShared(ctx, old.Session, l.sharedEnd(old.Session)); err != nil {
 			rt.logger.Warn("the result of a renewal was not removed from the storage", zap.Error(err))
 		}
 	}

@@ -57,11 +57,17 @@ func (p *refreshPolicy) isDue(sess *session.Session, now time.Time) bool {
 	switch {
 	case !p.canRenew(sess):
 		return false
-	case !sess.AccessExpires.IsZero() && !now.Before(sess.AccessExpires.Add(-p.leewayOf(sess))):
+	case p.isExpiring(sess, now):
 		return true
 	default:
 		return p.interval > 0 && !now.Before(grantedAt(sess).Add(p.interval))
 	}
+}
+
+// isExpiring reports whether the access token is within its leeway. Most are far from it, which takes less to see.
+func (p *refreshPolicy) isExpiring(sess *session.Session, now time.Time) bool {
+	left := sess.AccessExpires.Sub(now)
+	return left <= max(p.leeway, defaultLeeway) && !sess.AccessExpires.IsZero() && left <= p.leewayOf(sess)
 }
 
 // leewayOf is how long before its expiry an access token is renewed. A share of the token's lifetime bounds it: a token that has just been

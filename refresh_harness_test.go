@@ -77,6 +77,7 @@ func (l *timeline) welcome(t testing.TB, s *site) *renewing {
 	t.Helper()
 	r := &renewing{newVisitor(t, s, l.issuer), l}
 	r.Now = l.now
+	r.upstream.advance()
 	r.signIn("/")
 	return r
 }

@@ -157,6 +157,9 @@ func TestRenewalsOfSiblings(t *testing.T) {
 	if got := at("/often/", login); got.token != renewed.token || got.set != renewed.set {
 		t.Error("a late request at the sibling that renews often does not get the newest")
 	}
+	if got := at("/seldom/", login); got.token != renewed.token || got.set != renewed.set {
+		t.Error("nor at the one to which it is not due")
+	}
 	at("/plain/")
 	r.wantGrants(1)
 	r.pass(tokenDue)

@@ -11,7 +11,7 @@ import (
 	"github.com/caddy-openid-connect/caddy-openid-connect/internal/optest"
 )
 
-// A WebSocket is opened with a token that lives, and its 101 brings the cookie: there is no other answer that could (DESIGN: before an upgrade).
+// A WebSocket is opened with a token that lives, and its 101 brings the cookie: there is no other answer that could.
 func TestSection9WebSocket(t *testing.T) {
 	t.Parallel()
 	r := newRenewing(t, withToken)

@@ -205,7 +205,7 @@ func testRefreshTokenOmitted(t *testing.T) {
 
 func testIDTokenOmitted(t *testing.T) {
 	for _, member := range []any{nil, ""} {
-		r := newRenewing(t, "claim_header X-Email email\nscope \"openid email\"")
+		r := newRenewing(t, "userinfo off\nclaim_header X-Email email\nscope \"openid email\"")
 		r.provider.SetUser(optest.Claims{"email": "new@example.com"})
 		r.provider.SetRefreshResponse(func(answer map[string]any) {
 			if answer["id_token"] = member; member == nil {

@@ -15,6 +15,7 @@ type renewalState struct {
 	replaced   []session.Replaced // older generations that still get the newest
 	ended      Reason             // the newest generation is no session any more
 	over       Reason             // and neither is any that may yet come of it
+	overFrom   time.Time          // but those under way are served until then
 	failures   int
 	unanswered bool // the last attempt was, by the provider
 	postponed  bool // the last attempt, for want of the storage
@@ -65,7 +66,7 @@ const (
 // standingOf tells how a generation stands, whose bearer may have come late with it.
 func (st *renewalState) standingOf(generation uint64, now time.Time) standing {
 	switch {
-	case st.over != "":
+	case st.over != "" && !now.Before(st.overFrom):
 		return standing{kind: standingEnded, ended: st.over}
 	case generation > st.generation:
 		return standing{} // renewed where this process did not see it
@@ -99,7 +100,7 @@ func (st *renewalState) outage() trouble {
 // advance moves on to a newer generation. Of a flight for the old one nobody learns anything any more.
 func (st *renewalState) advance(generation uint64) {
 	flight := st.flight
-	*st = renewalState{generation: generation, replaced: st.replaced, over: st.over, end: st.end}
+	*st = renewalState{generation: generation, replaced: st.replaced, over: st.over, overFrom: st.overFrom, end: st.end}
 	if flight != nil {
 		close(flight.done)
 	}

@@ -3,6 +3,7 @@ package openidconnect
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddy-openid-connect/caddy-openid-connect/internal/session"
@@ -20,7 +21,7 @@ const (
 	// staleWait is for how long the newest generation may be on its way into a store that answers.
 	staleWait = 10 * time.Second
 	// storagePause is for how long a storage that failed is done without.
-	storagePause = 30 * time.Second
+	storagePause = 10 * time.Second
 	// askEvery is how often other instances are asked about the spent generations of a session.
 	askEvery = time.Second
 	// tellEvery is how often the same trouble is told.
@@ -35,6 +36,8 @@ type renewals struct {
 	of      map[[16]byte]*renewalState
 	sweepAt time.Time
 
+	version atomic.Uint64 // of all that is known; at first 1
+
 	outage providerOutage
 
 	toldOutage, toldStore, warnedOfStorage time.Time
@@ -46,7 +49,11 @@ type renewals struct {
 	untold    untold
 }
 
-func newRenewals() *renewals { return &renewals{of: make(map[[16]byte]*renewalState)} }
+func newRenewals() *renewals {
+	s := &renewals{of: make(map[[16]byte]*renewalState)}
+	s.version.Store(1)
+	return s
+}
 
 // look tells how a session stands.
 func (s *renewals) look(sess *session.Session, now time.Time) standing {
@@ -73,6 +80,9 @@ func (s *renewals) claim(sess *session.Session, end, now time.Time) standing {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := s.stateOf(sess, end, now)
+	if st.over != "" {
+		return standing{kind: standingEnded, ended: st.over}
+	}
 	found := st.standingOf(sess.Generation, now)
 	if found.kind != standingCurrent {
 		return found
@@ -123,6 +133,7 @@ func (s *renewals) succeed(old *session.Session, made renewal) *session.Renewal 
 	if st.generation != old.Generation || st.over != "" {
 		return nil // something newer has arrived meanwhile, or the session was given up
 	}
+	s.version.Add(1)
 	until := now.Add(made.grace)
 	st.advance(old.Generation + 1)
 	st.sealed, st.until, st.unsaved, st.restUntil = made.sealed, until, made.unsaved, now.Add(grantRest)
@@ -143,6 +154,7 @@ func (s *renewals) adopt(sess *session.Session, known *session.Renewal, granted,
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := s.stateOf(sess, end, now)
+	s.version.Add(1)
 	if known.Generation < st.generation {
 		return true // this process knows better
 	}
@@ -226,6 +238,7 @@ func (s *renewals) finish(sess *session.Session, reason Reason, end, now time.Ti
 		return nil // which has been told
 	}
 	st.ended = reason
+	s.version.Add(1)
 	return &session.Renewal{Generation: st.generation, Ended: true}
 }
 
@@ -291,12 +304,14 @@ func (s *renewals) unstick(id [16]byte) {
 	}
 }
 
-// purge forgets the result of a session that is over, but not that its tokens are spent.
-func (s *renewals) purge(sess *session.Session, end, now time.Time) {
+// purge forgets the result of a session that is over, but not that its tokens are spent. Requests that are on their way with it are served
+// until from.
+func (s *renewals) purge(sess *session.Session, end, now, from time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := s.stateOf(sess, end, now)
-	st.sealed, st.replaced, st.over = "", nil, reasonSessionExpired
+	st.sealed, st.replaced, st.over, st.overFrom = "", nil, reasonSessionExpired, from
+	s.version.Add(1)
 }
 
 // sweep forgets results whose time is over, and sessions that have ended. The caller holds the lock.

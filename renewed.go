@@ -54,7 +54,7 @@ func (rt *runtime) renewedSession(
 	if token != nil {
 		rt.warnOfOverage(token.claims)
 	}
-	if refused := rt.renewClaims(ctx, renewed, claims, token, tokens.AccessToken, metadata, needs); refused != nil {
+	if refused := rt.renewClaims(ctx, renewed, claims, token, tokens, metadata, needs); refused != nil {
 		return nil, refused
 	}
 	if token != nil && needs.keeps.rawIDToken {
@@ -115,8 +115,9 @@ func (p *idTokenPolicy) checkRenewal(token *jose.Token, accessToken string, old 
 // renewClaims replaces the claims of a session by what the provider says now, in the ID token and in userinfo where that is asked. What it
 // no longer says is gone; what cannot be asked for the moment stays.
 func (rt *runtime) renewClaims(
-	ctx context.Context, renewed *session.Session, old map[string]any, token *idToken, accessToken string, metadata *provider.Metadata, needs *loginNeeds,
+	ctx context.Context, renewed *session.Session, old map[string]any, token *idToken, tokens *provider.Tokens, metadata *provider.Metadata, needs *loginNeeds,
 ) *refusal {
+	absent := tokens.IDToken == "" // rather than one that is not used, after which nothing changes
 	fromUserinfo := make(map[string]any)
 	for name := range strings.SplitSeq(renewed.UserinfoClaims, userinfoSeparator) {
 		if value, ok := old[name]; ok && name != "" {
@@ -137,10 +138,14 @@ func (rt *runtime) renewClaims(
 	}
 	userinfo := fromUserinfo
 	if needs.wantUserinfo(claims, metadata) {
-		answer, refused := rt.fetchUserinfo(ctx, metadata, accessToken, renewed.Subject)
+		answer, refused := rt.fetchUserinfo(ctx, metadata, tokens.AccessToken, renewed.Subject)
 		switch {
 		case refused == nil:
 			userinfo = answer
+			if absent && needs.keeps.userinfo && needs.userinfo.mode == userinfoOn {
+				// it is the newer word, where no ID token comes with a renewal
+				maps.DeleteFunc(claims, func(name string, _ any) bool { return answer[name] != nil && !slices.Contains(protocolClaims, name) })
+			}
 		case refused.reason == reasonSubjectMismatch:
 			return refused
 		default:

@@ -27,11 +27,11 @@ type requestState struct {
 	visit        visit
 	cookieHeader []string // as it came, for the handlers within this one
 	cookieLine   [1]string
-	cookiesTaken bool   // out of the request, by this handler or one around it
-	tookHeader   bool   // authorization is what the client sent, which is no longer in the request
-	dead         Reason // why a session cookie that was sent is none
-	signedIn     bool   // there is a session, which a rule refuses
+	cookiesTaken bool // out of the request, by this handler or one around it
+	tookHeader   bool // authorization is what the client sent, which is no longer in the request
+	signedIn     bool // there is a session, which a rule refuses
 	ownEndpoint  bool
+	dead         Reason   // why a session cookie that was sent is none
 	ownCookies   []string // that handlers of ours have set on the answer
 
 	authorization []string
@@ -214,9 +214,9 @@ func (st *requestState) response(w http.ResponseWriter, private bool) http.Respo
 	if writer.ResponseWriter != nil {
 		writer = new(responseWriter) // a second handler in the same request
 	}
-	*writer = responseWriter{ResponseWriter: w, st: st, private: private, cookies: st.visit.reply}
+	*writer = responseWriter{ResponseWriter: w, st: st, private: private, cookies: st.visit.reply, carried: st.visit.carried}
 	if st.rt.login != nil {
-		writer.ours = st.rt.login.cookies
+		writer.login, writer.ours = st.rt.login, st.rt.login.cookies
 	}
 	return writer
 }
@@ -237,7 +237,9 @@ type responseWriter struct {
 	st      *requestState
 	private bool
 	ours    *session.Cookies // nil: none
+	login   *login
 	cookies []string
+	carried *session.Session // that they are of: a handler within this one has a visit of its own
 	decided bool
 }
 
@@ -251,10 +253,8 @@ func (w *responseWriter) decide() {
 		w.ours.FilterResponse(header)
 		session.Write(header, w.st.ownCookies) // those of a handler within this one
 	}
-	for _, sess := range []*session.Session{w.st.visit.carried, w.st.visit.dead} {
-		if sess != nil && len(w.cookies) > 0 && w.st.rt.login.isOutdated(sess) {
-			w.cookies = nil // the upstream has taken its time, and the browser has something newer
-		}
+	if w.carried != nil && len(w.cookies) > 0 && w.login.isOutdated(w.carried) {
+		w.cookies = nil // the upstream has taken its time, and the browser has something newer
 	}
 	switch {
 	case len(w.cookies) > 0:

@@ -37,6 +37,7 @@ type openedSession struct {
 	reference *session.Reference // with a server-side store
 	current   bool               // sealed with the newest key
 	returned  atomic.Bool        // the loop breaker knows that it came back
+	looked    atomic.Uint64      // the version of what is known of renewals by which nothing is known against it
 
 	mu       sync.Mutex
 	reissued string // the value of its new cookie, the same for all requests that bring the old one
@@ -85,7 +86,7 @@ func (rt *runtime) receive(r *http.Request, st *requestState) {
 		return
 	}
 	for _, line := range header["Cookie"] {
-		v.cookieBytes += len(line)
+		v.cookieBytes += int32(len(line))
 	}
 	v.cookies = rt.cookies.Take(header, v.secure)
 }
@@ -100,11 +101,10 @@ func (l *login) look(r *http.Request, v *visit) {
 
 // sessionOf returns the session of the request, if it has one that is alive. dead says why a cookie that was sent is none; refused
 // is set when that cannot be known at the moment.
-func (rt *runtime) sessionOf(r *http.Request, v *visit) (opened *openedSession, dead Reason, refused *refusal) {
+func (rt *runtime) sessionOf(r *http.Request, v *visit, now time.Time) (opened *openedSession, dead Reason, refused *refusal) {
 	if !v.cookies.HasSession() {
 		return nil, "", nil
 	}
-	now := rt.now()
 	for _, sealed := range v.cookies.Session {
 		candidate, reason, refused := rt.openSession(r.Context(), v, sealed, now)
 		switch {
@@ -125,19 +125,23 @@ func (rt *runtime) sessionOf(r *http.Request, v *visit) (opened *openedSession, 
 		}
 		return nil, dead, nil
 	}
-	if rt.refresh.isDue(opened.Session, now) || rt.login.judgeClocks(opened.Session, now) != "" {
+	version := rt.login.renewals.version.Load()
+	dead = rt.login.judgeClocks(opened.Session, now)
+	if dead != "" || opened.looked.Load() != version || rt.refresh.isDue(opened.Session, now) {
 		// an older cookie may have come late: what counts then is the newest session, and whether there still is one
 		found := rt.login.renewals.look(opened.Session, now)
-		if found.kind == standingEnded {
+		switch found.kind {
+		case standingEnded:
 			return nil, rt.login.pronounceDead(v, opened.Session, found.ended), nil
-		}
-		if found.kind == standingReplaced || found.kind == standingSpent {
+		case standingReplaced, standingSpent:
 			if opened, dead, refused = rt.moveOn(r.Context(), v, opened, found); opened == nil {
 				return nil, dead, refused
 			}
+		case standingCurrent, standingClaimed, standingUnderWay, standingPaused:
+			opened.looked.Store(version)
 		}
 	}
-	if dead := rt.login.judgeClocks(opened.Session, now); dead != "" {
+	if dead = rt.login.judgeClocks(opened.Session, now); dead != "" {
 		return nil, rt.login.pronounceDead(v, opened.Session, dead), nil
 	}
 	if dead := judgeToken(opened.Session, now); dead != "" && rt.headers.accessToken && !rt.refresh.canRenew(opened.Session) {
@@ -162,6 +166,14 @@ func (o *openedSession) isNewerThan(other *openedSession) bool {
 // endOf is when a session ends whatever happens.
 func (l *login) endOf(sess *session.Session) time.Time { return sess.Created.Add(l.absolute) }
 
+// sharedEnd is the end by which instances find what they share of a session: their settings may differ for a while.
+func (l *login) sharedEnd(sess *session.Session) time.Time {
+	if sess.End.IsZero() {
+		return l.endOf(sess)
+	}
+	return sess.End
+}
+
 // isOutdated reports whether the browser is known to have something newer than this session; answers to it leave the browser's cookie alone.
 func (l *login) isOutdated(sess *session.Session) bool {
 	return l.memory.isSuperseded(sess.ID) || l.renewals.isNewerThan(sess)
@@ -169,7 +181,7 @@ func (l *login) isOutdated(sess *session.Session) bool {
 
 // pronounceDead notes whose cookie may be deleted, which it may not be when the browser is known to have something newer.
 func (l *login) pronounceDead(v *visit, sess *session.Session, dead Reason) Reason {
-	v.dead = sess
+	v.carried = sess
 	v.keep = v.keep || l.isOutdated(sess)
 	return dead
 }
@@ -217,7 +229,7 @@ func (rt *runtime) openSession(ctx context.Context, v *visit, sealed string, now
 			return nil, reason, refused
 		}
 	}
-	if len(sealed)+maxKeptBeside < v.cookieBytes {
+	if len(sealed)+maxKeptBeside < int(v.cookieBytes) {
 		key.sealed = strings.Clone(sealed) // not the whole header with it
 	}
 	opened := &openedSession{Session: sess, key: key, reference: reference, current: current}
@@ -303,10 +315,9 @@ func accountOf(claims map[string]any) string {
 
 // carryOn notes the cookies that the answer has to bring: of a session that was renewed, or last reissued long enough ago, or sealed with an
 // older key. All requests that bring the same cookie get the same new one.
-func (rt *runtime) carryOn(ctx context.Context, v *visit, opened *openedSession) {
+func (rt *runtime) carryOn(ctx context.Context, v *visit, opened *openedSession, now time.Time) {
 	l := rt.login
-	now := rt.now()
-	if l.memory.isSuperseded(opened.ID) {
+	if v.renewed == "" && opened.current && now.Sub(opened.LastUsed) < l.reissue || l.memory.isSuperseded(opened.ID) {
 		return
 	}
 	sealed := v.renewed

@@ -24,18 +24,15 @@ const (
 
 // visit is what a request brings of a browser's logins and sessions.
 type visit struct {
-	secure  bool   // the public scheme is https
-	host    string // that cookies are bound to: without its port, not yet checked, or cookie_domain
-	cookies session.Received
+	secure      bool   // the public scheme is https
+	keep        bool   // the session's cookie must not be deleted: another is newer, or others may live by it
+	cookieBytes int32  // in Cookie, ours and others
+	host        string // that cookies are bound to: without its port, not yet checked, or cookie_domain
+	cookies     session.Received
 
-	cookieBytes int // in Cookie, ours and others
-
-	dead  *session.Session // that the cookie is of, where it could be opened
-	keep  bool             // the session's cookie must not be deleted: another is newer, or others may live by it
-	reply []string         // cookies that the answer sets or deletes
-	// renewed is the sealed session that the browser does not have yet, and carried the session in reply, when there is one.
-	renewed string
-	carried *session.Session
+	reply   []string         // cookies that the answer sets or deletes
+	carried *session.Session // that they are of, where it could be opened
+	renewed string           // the sealed session that the browser does not have yet
 }
 
 // binding is what everything sealed for this browser is bound to.

@@ -105,6 +105,10 @@ func newClient(config Config) *http.Client {
 	}
 }
 
+// maxIdleOnce is how long a connection may have been idle for a call that is not repeated. The provider may be about to close it, and what
+// is on its way then is lost; some do so after a few seconds.
+const maxIdleOnce = time.Second
+
 // call is one request to the provider.
 type call struct {
 	endpoint string // name in metrics and errors
@@ -154,6 +158,10 @@ func (p *Provider) do(ctx context.Context, c call) (status int, header http.Head
 	}
 	if c.once {
 		request.GetBody = nil // net/http could send it again otherwise, over HTTP/2 even where the provider has seen it
+		if now := time.Now().UnixNano(); now-p.lastOnce.Swap(now) > int64(maxIdleOnce) {
+			p.client.CloseIdleConnections()
+		}
+		defer func() { p.lastOnce.Store(time.Now().UnixNano()) }()
 	}
 	maps.Copy(request.Header, c.header)
 	if c.form != nil {

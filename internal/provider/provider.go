@@ -60,9 +60,10 @@ type Observer interface {
 
 // Provider is a client of one identity provider. It is safe for concurrent use.
 type Provider struct {
-	config Config
-	client *http.Client
-	now    func() time.Time
+	config   Config
+	client   *http.Client
+	lastOnce atomic.Int64 // Unix nanoseconds of the last call that is not repeated
+	now      func() time.Time
 
 	calls     chan struct{} // bounds the calls that strangers can cause
 	refreshes chan struct{} // bounds the refreshes, which strangers cannot cause

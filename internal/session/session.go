@@ -33,6 +33,9 @@ type Session struct {
 	// Created is the time of the login. AccessExpires and IDTokenIssued are zero when the provider did not say.
 	Created, LastUsed, AccessExpires, IDTokenIssued time.Time
 
+	// End is when the session was to end when it was made. What instances share of it is found by that.
+	End time.Time
+
 	// Renewed is when the tokens were last granted.
 	Renewed time.Time
 
@@ -73,6 +76,7 @@ const (
 	tagRenewed
 	tagNonceHash
 	tagUserinfoClaims
+	tagEnd
 )
 
 // Marshal returns the session's wire form.
@@ -94,6 +98,7 @@ func (s *Session) Marshal() []byte {
 	e.milliseconds(tagAccessExpires, s.AccessExpires)
 	e.time(tagIDTokenIssued, s.IDTokenIssued)
 	e.milliseconds(tagRenewed, s.Renewed)
+	e.time(tagEnd, s.End)
 	if s.Generation != 0 {
 		e.number(tagGeneration, s.Generation)
 	}
@@ -140,6 +145,8 @@ func ParseSession(data []byte) (*Session, error) {
 			}
 		case tagIDTokenIssued:
 			s.IDTokenIssued = d.time()
+		case tagEnd:
+			s.End = d.time()
 		case tagRenewed:
 			s.Renewed = d.milliseconds()
 		case tagNonceHash:
