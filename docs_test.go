@@ -34,7 +34,7 @@ func examples(t *testing.T) []example {
 		t.Fatal("no pages")
 	}
 	var all []example
-	for _, page := range append(pages, "README.md") {
+	for _, page := range append(pages, "README.md", filepath.Join("redis", "README.md")) {
 		text := strings.ReplaceAll(readFile(t, page), "\r\n", "\n")
 		for _, at := range fence.FindAllStringSubmatchIndex(text, -1) {
 			indentation := text[at[2]:at[3]]
@@ -303,6 +303,38 @@ func TestSettingsAreDocumented(t *testing.T) {
 				t.Errorf("the README has %s, which there is not", match[1])
 			}
 		}
+	}
+}
+
+// TestFilesAreInTheLayout: who looks for something finds its file.
+func TestFilesAreInTheLayout(t *testing.T) {
+	t.Parallel()
+	layout := section(t, readFile(t, "CONTRIBUTING.md"), "## Layout")
+	for _, name := range must(filepath.Glob("*.go")) {
+		if !strings.HasSuffix(name, "_test.go") && !strings.HasPrefix(name, "check_") && !strings.Contains(layout, "`"+name+"`") {
+			t.Errorf("the layout does not have %s", name)
+		}
+	}
+}
+
+// TestLogsOfRenewalAreDocumented: whoever finds a line about renewals in the log can look it up, word by word.
+func TestLogsOfRenewalAreDocumented(t *testing.T) {
+	t.Parallel()
+	page := section(t, readFile(t, filepath.Join("docs", "refresh.md")), "## Logs and metrics")
+	line := regexp.MustCompile(`(?:logger\.(?:Debug|Info|Warn|Error)|warnOfStorage)\("([^"]+)"`)
+	count := 0
+	for _, name := range []string{
+		"coordination.go", "outage.go", "records.go", "refresh.go", "renewals.go", "renewed.go", "settle.go", "stored_sessions.go", "untold.go",
+	} {
+		for _, match := range line.FindAllStringSubmatch(readFile(t, name), -1) {
+			count++
+			if !strings.Contains(page, "`"+match[1]+"`") {
+				t.Errorf("nobody learns what %s means by %q", name, match[1])
+			}
+		}
+	}
+	if count < 15 {
+		t.Errorf("%d lines only", count)
 	}
 }
 

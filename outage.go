@@ -17,6 +17,8 @@ const (
 	toleratedFailures = 2
 	// maxProbes bounds the renewals under way while the provider does not answer.
 	maxProbes = 16
+	// longestRetryAfter is what a provider can ask for; what is later than that was written by a clock that is wrong.
+	longestRetryAfter = 10 * time.Minute
 	// maxSharedPause is for how long at most others wait because the provider has asked some to.
 	maxSharedPause = time.Minute
 )

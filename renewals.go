@@ -148,13 +148,17 @@ func (s *renewals) succeed(old *session.Session, made renewal) *session.Renewal 
 // adopt takes over what another instance knows of a session, and reports whether that settles its renewal. Its clock may be wrong, so that it
 // can ask for no longer than this instance would. granted is when it has got its tokens.
 func (s *renewals) adopt(sess *session.Session, known *session.Renewal, granted, end, now time.Time, grace time.Duration) (settled bool) {
-	if known == nil || known.Generation < sess.Generation {
+	if known == nil || known.Generation < sess.Generation && !known.Over {
 		return false
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := s.stateOf(sess, end, now)
 	s.version.Add(1)
+	if known.Over {
+		st.over = reasonSessionExpired
+		return true
+	}
 	if known.Generation < st.generation {
 		return true // this process knows better
 	}
@@ -171,13 +175,10 @@ func (s *renewals) adopt(sess *session.Session, known *session.Renewal, granted,
 	if known.Ended && st.ended == "" {
 		st.ended = reasonRefreshRejected
 	}
-	if known.Over {
-		st.over = reasonSessionExpired
-	}
-	if known.Failures > 0 {
+	if known.Failures > 0 && known.RetryAt.Before(now.Add(longestRetryAfter)) {
 		st.failures, st.retryAt = known.Failures, earlier(known.RetryAt, now.Add(maxSharedPause))
 	}
-	return known.Generation > sess.Generation || known.Ended || known.Over || now.Before(known.RetryAt)
+	return known.Generation > sess.Generation || known.Ended || now.Before(st.retryAt)
 }
 
 // saved notes that the store has a generation, or never will.
@@ -194,7 +195,11 @@ func (s *renewals) postpone(sess *session.Session, end, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if st := s.stateOf(sess, end, now); st.generation == sess.Generation {
-		st.postponed, st.retryAt = true, later(st.retryAt, now.Add(firstPause))
+		until := now.Add(firstPause)
+		if sess.AccessExpires.After(now) {
+			until = earlier(until, sess.AccessExpires) // from then on it can wait no longer
+		}
+		st.postponed, st.retryAt = true, later(st.retryAt, until)
 	}
 }
 
