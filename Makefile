@@ -74,7 +74,7 @@ bench: ## Run the Go benchmarks
 	go test -run '^$$' -bench . -benchmem ./...
 
 .PHONY: bench-compare
-bench-compare: ## Compare with plain Caddy, side by side; needs wrk and two cores; BENCH="-cases memory"
+bench-compare: ## Compare with plain Caddy, side by side; needs wrk, redis-server and two cores; BENCH="-cases storm"
 	cd bench && go run . $(BENCH)
 
 # Check

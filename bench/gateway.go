@@ -57,17 +57,21 @@ func startUpstream(ctx context.Context) (*process, error) {
 	return p, p.start()
 }
 
-// serveUpstream answers every request with a few bytes and, for the checks, with what it learned of the user.
+// serveUpstream answers every request with a few bytes and, for the checks, with what it learned of the user: who it is, or the mark of
+// the access token and when it came.
 func serveUpstream(address string) error {
 	server := &http.Server{
 		Addr:              address,
 		ReadHeaderTimeout: 5 * time.Second,
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if r.URL.Path == "/userinfo" {
+			switch r.URL.Path {
+			case "/userinfo":
 				fmt.Fprint(w, r.Header.Get("X-Userinfo"))
-				return
+			case "/token":
+				fmt.Fprint(w, markOf(r.Header.Get("X-Access-Token")), " ", time.Now().UnixNano())
+			default:
+				fmt.Fprintln(w, "hello")
 			}
-			fmt.Fprintln(w, "hello")
 		}),
 	}
 	return server.ListenAndServe()

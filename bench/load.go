@@ -44,6 +44,7 @@ type workload struct {
 	credentials
 	script string
 	file   string
+	sent   int64 // to the gateway so far: each round goes on where the last one ended
 }
 
 func (r *run) newWorkload(name string, shown credentials) (workload, error) {
@@ -82,11 +83,11 @@ type round struct {
 }
 
 // load drives the gateway for the given time and fails if any request was refused.
-func (r *run) load(ctx context.Context, g *gateway, w workload) (round, error) {
+func (r *run) load(ctx context.Context, g *gateway, w *workload) (round, error) {
 	command := exec.CommandContext(ctx, "taskset", "-c", otherCores(), "wrk",
 		"--threads", "1", "--connections", strconv.Itoa(r.connections),
 		"--duration", strconv.Itoa(int(r.duration.Seconds()))+"s", "--timeout", "10s", "--latency",
-		"--script", w.script, "http://"+g.address+"/", "--", w.header, w.file)
+		"--script", w.script, "http://"+g.address+"/", "--", w.header, w.file, strconv.FormatInt(w.sent, 10))
 	before, err := g.processorTime()
 	if err != nil {
 		return round{}, err
@@ -103,6 +104,7 @@ func (r *run) load(ctx context.Context, g *gateway, w workload) (round, error) {
 	if err != nil {
 		return round{}, err
 	}
+	w.sent += result.requests
 	result.processor = (after - before) / time.Duration(result.requests)
 	return result, nil
 }

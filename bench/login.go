@@ -10,11 +10,31 @@ import (
 	"time"
 )
 
-// The clients that log users in. They differ in what the ID token tells of a user.
+// The clients that log users in. They differ in what the ID token tells of a user, and in how long tokens live.
 const (
-	loginClient  = "bench"        // who it is, and roles
-	groupsClient = "bench-groups" // many groups besides
+	loginClient   = "bench"         // who it is, and roles
+	groupsClient  = "bench-groups"  // many groups besides
+	stormClient   = "bench-storm"   // access tokens of seconds, and a refresh token
+	calmClient    = "bench-calm"    // a refresh token that nobody needs
+	renewedClient = "bench-renewed" // a refresh token that is needed once
 )
+
+// lifetimeOf is how long an access token lives: that of a login, and those that come of its refresh token.
+func lifetimeOf(clientID string, generation int) time.Duration {
+	switch {
+	case clientID == stormClient:
+		return shortLifetime
+	case clientID == renewedClient && generation == 0:
+		return firstLifetime
+	default:
+		return tokenLifetime
+	}
+}
+
+// givesRefreshTokens tells which clients get refresh tokens.
+func givesRefreshTokens(clientID string) bool {
+	return clientID == stormClient || clientID == calmClient || clientID == renewedClient
+}
 
 // loginAlgorithm signs the tokens of logins.
 const loginAlgorithm = "RS256"
@@ -22,10 +42,13 @@ const loginAlgorithm = "RS256"
 // manyGroups is how many groups a user of groupsClient is in.
 const manyGroups = 300
 
-// grant is a code that waits for being redeemed.
+// grant is a code that waits for being redeemed, and then what its refresh tokens are good for.
 type grant struct {
 	clientID, redirectURI, nonce, challenge string
+	sid                                     string
 	user                                    int64
+	began                                   time.Time
+	generation                              int // renewals so far
 }
 
 // serveLogins adds the endpoints of the authorization code flow. Whoever comes is signed in already, as the next user.
@@ -35,35 +58,54 @@ func (p *provider) serveLogins(mux *http.ServeMux) {
 		code := rand.Text()
 		p.grants.Store(code, grant{
 			clientID: asked.Get("client_id"), redirectURI: asked.Get("redirect_uri"), nonce: asked.Get("nonce"),
-			challenge: asked.Get("code_challenge"), user: p.users.Add(1),
+			challenge: asked.Get("code_challenge"), sid: randomID(), user: p.users.Add(1), began: time.Now(),
 		})
 		answer := url.Values{"code": {code}, "state": {asked.Get("state")}}
 		http.Redirect(w, r, asked.Get("redirect_uri")+"?"+answer.Encode(), http.StatusFound)
 	})
 	mux.HandleFunc("POST /token", func(w http.ResponseWriter, r *http.Request) {
+		if r.PostFormValue("grant_type") == "refresh_token" {
+			p.answerRefresh(w, r)
+			return
+		}
 		found, _ := p.grants.LoadAndDelete(r.PostFormValue("code"))
 		granted, ok := found.(grant)
 		verifier := sha256.Sum256([]byte(r.PostFormValue("code_verifier")))
 		if !ok || granted.redirectURI != r.PostFormValue("redirect_uri") || granted.challenge != encode(verifier[:]) {
-			w.WriteHeader(http.StatusBadRequest)
-			answerJSON(w, map[string]string{"error": "invalid_grant"})
+			refuseGrant(w)
 			return
 		}
-		tokens, err := p.redeem(granted)
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusInternalServerError)
-			return
-		}
-		answerJSON(w, tokens)
+		p.answerTokens(w, granted, "")
 	})
 }
 
-// redeem makes the tokens of a login. They have the claims that Keycloak gives by default, and the realm's roles in the ID token too.
+func refuseGrant(w http.ResponseWriter) {
+	w.WriteHeader(http.StatusBadRequest)
+	answerJSON(w, map[string]string{"error": "invalid_grant"})
+}
+
+// answerTokens answers with the tokens of a login, or of its renewal. The first refresh token is made here.
+func (p *provider) answerTokens(w http.ResponseWriter, granted grant, refreshToken string) {
+	tokens, err := p.redeem(granted)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	if refreshToken == "" && givesRefreshTokens(granted.clientID) {
+		refreshToken = p.refreshes.start(granted)
+	}
+	if refreshToken != "" {
+		tokens["refresh_token"] = refreshToken
+	}
+	answerJSON(w, tokens)
+}
+
+// redeem makes tokens. They have the claims that Keycloak gives by default, and the realm's roles in the ID token too.
 func (p *provider) redeem(granted grant) (map[string]any, error) {
-	now := time.Now()
+	now, lifetime := time.Now(), lifetimeOf(granted.clientID, granted.generation)
 	shared := map[string]any{
-		"iss": p.issuer, "sub": uuid(sha256.Sum256(fmt.Append(nil, granted.user))), "azp": granted.clientID, "sid": randomID(), "acr": "1",
-		"iat": now.Unix(), "exp": now.Add(tokenLifetime).Unix(), "auth_time": now.Unix(),
+		"iss": p.issuer, "sub": uuid(sha256.Sum256(fmt.Append(nil, granted.user))), "azp": granted.clientID, "sid": granted.sid, "acr": "1",
+		"iat": now.Unix(), "exp": now.Add(lifetime).Unix(), "auth_time": granted.began.Unix(),
 		"email_verified": true, "name": "Erika Mustermann", "given_name": "Erika", "family_name": "Mustermann",
 		"preferred_username": fmt.Sprintf("erika.mustermann.%d", granted.user),
 		"email":              fmt.Sprintf("erika.mustermann.%d@example.com", granted.user),
@@ -79,9 +121,15 @@ func (p *provider) redeem(granted grant) (map[string]any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if granted.clientID == stormClient {
+		p.refreshes.note(accessToken, issued{granted.generation, now.Add(lifetime)})
+	}
 	id := shared
 	digest := sha256.Sum256([]byte(accessToken))
-	id["typ"], id["jti"], id["aud"], id["nonce"] = "ID", randomID(), granted.clientID, granted.nonce
+	id["typ"], id["jti"], id["aud"] = "ID", randomID(), granted.clientID
+	if granted.nonce != "" {
+		id["nonce"] = granted.nonce
+	}
 	id["at_hash"] = encode(digest[:len(digest)/2])
 	if granted.clientID == groupsClient {
 		id["groups"] = groupsOf(granted.user)
@@ -91,7 +139,7 @@ func (p *provider) redeem(granted grant) (map[string]any, error) {
 		return nil, err
 	}
 	return map[string]any{
-		"access_token": accessToken, "token_type": "Bearer", "expires_in": int(tokenLifetime.Seconds()),
+		"access_token": accessToken, "token_type": "Bearer", "expires_in": int(lifetime.Seconds()),
 		"scope": "openid profile email", "id_token": idToken,
 	}, nil
 }

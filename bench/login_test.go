@@ -82,10 +82,12 @@ func newRequest(t *testing.T, target string) *http.Request {
 	return request
 }
 
-// tokenResponse is what a gateway reads of an answer to a code.
+// tokenResponse is what a gateway reads of an answer to a code or a refresh token.
 type tokenResponse struct {
-	AccessToken string `json:"access_token"`
-	IDToken     string `json:"id_token"`
+	AccessToken  string `json:"access_token"`
+	IDToken      string `json:"id_token"`
+	RefreshToken string `json:"refresh_token"`
+	ExpiresIn    int    `json:"expires_in"`
 }
 
 func (p *provider) exchange(t *testing.T, code, callback, verifier string) (status int, tokens tokenResponse) {

@@ -1,11 +1,16 @@
 // Command bench measures what the openid_connect handler costs. In one run it puts plain Caddy and Caddy with the
 // handler in front of the same upstream, sends both the same requests, and prints the ratio:
 //
-//	go run .                              # everything, about twenty-five minutes
+//	go run .                              # everything, about three quarters of an hour
 //	go run . -cases 'rs256-1$|session-1$' # some of it
 //	go run . -cases session               # all with sessions
+//	go run . -cases stores                # sessions in cookies, in Caddy's storage and in Redis
+//	go run . -cases storm -storm 60s      # one session renewed again and again under many clients
 //	go run . -cases memory
 //	go run . -cases sites
+//
+// The storm makes promises besides: how often the provider is asked, that nobody is refused anything. If one is broken, the program
+// fails. The cases named stores need redis-server.
 //
 // The gateway under test has one core to itself; the load generator (wrk), the upstream and the identity provider
 // share the others. Many short rounds alternate between the two gateways, so that whatever else happens on the machine
@@ -25,6 +30,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -39,6 +45,7 @@ type options struct {
 	cases       *regexp.Regexp
 	gateway     string
 	tokenCache  int
+	stormLength time.Duration
 }
 
 // run is what the measurements share.
@@ -47,14 +54,18 @@ type run struct {
 	dir      string // temporary files: configurations, scripts, the gateway binary
 	provider *provider
 	upstream *process
-	minted   map[string][]string // bearer tokens, by algorithm
-	loggedIn map[string][]string // the cookies of a client's users
+	minted   map[string][]string     // bearer tokens, by algorithm
+	loggedIn map[population][]string // the cookies of users
 	progress io.Writer
 }
 
 func main() {
-	if len(os.Args) == 3 && os.Args[1] == "upstream" {
+	switch {
+	case len(os.Args) == 3 && os.Args[1] == "upstream":
 		fail(serveUpstream(os.Args[2]))
+		return
+	case len(os.Args) == 2 && os.Args[1] == "clients":
+		fail(serveClients(os.Stdin, os.Stdout))
 		return
 	}
 	var opts options
@@ -64,6 +75,7 @@ func main() {
 	flag.IntVar(&opts.connections, "connections", 32, "open connections of the load generator")
 	flag.IntVar(&opts.sites, "sites", 1000, "sites in the cases named so")
 	flag.IntVar(&opts.tokenCache, "token-cache", -1, "token_cache of the handler; its default if negative")
+	flag.DurationVar(&opts.stormLength, "storm", 20*time.Second, "length of the refresh storm")
 	flag.StringVar(&opts.gateway, "gateway", "", "a Caddy binary that has the handler; built from ../cmd/caddy if empty")
 	flag.Parse()
 	var err error
@@ -97,21 +109,18 @@ func measure(ctx context.Context, opts options) error {
 	if opts.rounds < 1 || opts.duration < time.Second || opts.duration%time.Second != 0 {
 		return errors.New("at least one round of whole seconds is needed")
 	}
+	if opts.stormLength < minStorm || opts.stormLength > maxStorm {
+		return fmt.Errorf("a storm lasts from %s to %s", minStorm, maxStorm)
+	}
 	dir, err := os.MkdirTemp("", "openid-connect-bench-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
 
-	r := &run{options: opts, dir: dir, progress: os.Stderr, minted: map[string][]string{}, loggedIn: map[string][]string{}}
-	if r.gateway == "" {
-		r.gateway = filepath.Join(dir, "caddy")
-		fmt.Fprintln(r.progress, "building ../cmd/caddy")
-		build := exec.CommandContext(ctx, "go", "build", "-C", "..", "-o", r.gateway, "./cmd/caddy")
-		build.Stderr = os.Stderr
-		if err := build.Run(); err != nil {
-			return fmt.Errorf("building the gateway: %w", err)
-		}
+	r := &run{options: opts, dir: dir, progress: os.Stderr, minted: map[string][]string{}, loggedIn: map[population][]string{}}
+	if err := r.buildGateway(ctx); err != nil {
+		return err
 	}
 	if r.provider, err = startProvider(); err != nil {
 		return err
@@ -123,7 +132,26 @@ func measure(ctx context.Context, opts options) error {
 	defer r.upstream.stop()
 
 	var report strings.Builder
-	err = errors.Join(r.cookieSizes(ctx, &report), r.speed(ctx, &report), r.memory(ctx, &report), r.manySites(ctx, &report))
+	err = errors.Join(r.cookieSizes(ctx, &report), r.speed(ctx, &report), r.stores(ctx, &report), r.storm(ctx, &report), r.memory(ctx, &report), r.renewed(ctx, &report), r.manySites(ctx, &report))
 	fmt.Print(report.String())
 	return err
+}
+
+// buildGateway builds Caddy with the handler, unless there is one. The sessions of some cases live in Redis, which needs a module more.
+func (r *run) buildGateway(ctx context.Context) error {
+	if r.gateway != "" {
+		return nil
+	}
+	module, program := "..", "./cmd/caddy"
+	if slices.ContainsFunc(storeCases(), func(c storeCase) bool { return r.cases.MatchString(c.name()) }) {
+		module, program = "../e2e", "./cluster/caddy"
+	}
+	r.gateway = filepath.Join(r.dir, "caddy")
+	fmt.Fprintf(r.progress, "building %s in %s\n", program, module)
+	build := exec.CommandContext(ctx, "go", "build", "-C", module, "-o", r.gateway, program)
+	build.Stderr = os.Stderr
+	if err := build.Run(); err != nil {
+		return fmt.Errorf("building the gateway: %w", err)
+	}
+	return nil
 }

@@ -72,7 +72,7 @@ func (r *run) footprint(ctx context.Context, report *strings.Builder, name, conf
 		if _, err := g.visit(ctx, "/", load.credentials); err != nil {
 			return err
 		}
-		if _, err := r.load(ctx, g, load); err != nil {
+		if _, err := r.load(ctx, g, &load); err != nil {
 			return err
 		}
 		if resident[i], err = g.resident(); err != nil {

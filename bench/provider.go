@@ -28,13 +28,18 @@ type provider struct {
 	keyFetches  atomic.Int64
 	users       atomic.Int64 // that have logged in
 	grants      sync.Map     // by code
+	refreshes   refreshes
 }
 
 // audience is the API that all tokens are meant for.
 const audience = "https://api.example.com"
 
-// tokenLifetime is longer than anything that is measured.
-const tokenLifetime = 6 * time.Hour
+const (
+	// tokenLifetime is longer than anything that is measured, shortLifetime much shorter; firstLifetime is enough for a login.
+	tokenLifetime = 6 * time.Hour
+	shortLifetime = 2 * time.Second
+	firstLifetime = 20 * time.Second
+)
 
 func startProvider() (*provider, error) {
 	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)

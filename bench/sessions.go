@@ -24,7 +24,11 @@ const (
 // sessionDirective lets users log in. What is sealed at one gateway opens at another with the same client, whatever else is in the
 // block. No session is reissued while it is measured: a browser would get that answer once in five minutes, the load generator, which
 // keeps no cookies, with every request.
-func (r *run) sessionDirective(clientID, block string) string {
+func (r *run) sessionDirective(who population, block string) string {
+	storage := ""
+	if who.storage != "" {
+		storage = "\t\t\tstorage " + who.storage + "\n"
+	}
 	return fmt.Sprintf(`	openid_connect %s {
 		client_id %s
 		client_secret secret
@@ -32,19 +36,22 @@ func (r *run) sessionDirective(clientID, block string) string {
 		session {
 			secret %q
 			reissue_interval 12h
-		}
+%s		}
 %s	}
-`, r.provider.issuer, clientID, sessionSecret, block)
+`, r.provider.issuer, who.client, sessionSecret, storage, block)
 }
+
+// population is users who have logged in by a client, and where their sessions live if not in cookies.
+type population struct{ client, storage string }
 
 // keepTokens makes a session of the claims and the access token: about 2 KB in a cookie.
 const keepTokens = "\t\tsession_contents user id_token access_token\n"
 
-// sessions returns the cookies of n users of a client. Those that are missing log in, at a gateway of their own.
-func (r *run) sessions(ctx context.Context, clientID string, n int) (credentials, error) {
-	known := r.loggedIn[clientID]
+// sessions returns the cookies of n users. Those that are missing log in, at a gateway of their own.
+func (r *run) sessions(ctx context.Context, who population, n int) (credentials, error) {
+	known := r.loggedIn[who]
 	if missing := n - len(known); missing > 0 {
-		g, err := r.startGateway(ctx, "logins", r.site(r.sessionDirective(clientID, keepTokens)))
+		g, err := r.startGateway(ctx, "logins", r.site(r.sessionDirective(who, keepTokens)))
 		if err != nil {
 			return credentials{}, err
 		}
@@ -54,8 +61,8 @@ func (r *run) sessions(ctx context.Context, clientID string, n int) (credentials
 			return credentials{}, err
 		}
 		known = append(known, cookies...)
-		r.loggedIn[clientID] = known
-		fmt.Fprintf(r.progress, "%d users of the client %s have logged in\n", missing, clientID)
+		r.loggedIn[who] = known
+		fmt.Fprintf(r.progress, "%d users of the client %s have logged in\n", missing, who.client)
 	}
 	return credentials{"Cookie", known[:n]}, nil
 }
@@ -123,7 +130,7 @@ func (r *run) cookieSizes(ctx context.Context, report *strings.Builder) error {
 		{fmt.Sprintf("claims with %d groups", manyGroups), groupsClient, ""},
 		{"the same, access token (the cases named session-groups)", groupsClient, keepTokens},
 	} {
-		g, err := r.startGateway(ctx, "cookies", r.site(r.sessionDirective(kind.clientID, kind.block)))
+		g, err := r.startGateway(ctx, "cookies", r.site(r.sessionDirective(population{client: kind.clientID}, kind.block)))
 		if err != nil {
 			return fmt.Errorf("case cookies: %w", err)
 		}

@@ -16,7 +16,7 @@ import (
 func (r *run) manySites(ctx context.Context, report *strings.Builder) error {
 	for _, kind := range []struct{ name, directive string }{
 		{"sites-bearer", r.bearerDirective("")},
-		{"sites-login", r.sessionDirective(loginClient, "\t\taudience "+audience+"\n")},
+		{"sites-login", r.sessionDirective(population{client: loginClient}, "\t\taudience "+audience+"\n")},
 	} {
 		if !r.cases.MatchString(kind.name) {
 			continue

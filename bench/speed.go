@@ -100,7 +100,7 @@ func (r *run) directive(c benchCase) string {
 	}
 	switch {
 	case c.client != "":
-		return r.sessionDirective(c.client, keepTokens+block)
+		return r.sessionDirective(population{client: c.client}, keepTokens+block)
 	case c.cold:
 		block += "\t\ttoken_cache 0\n"
 	case r.tokenCache >= 0:
@@ -112,7 +112,7 @@ func (r *run) directive(c benchCase) string {
 // credentials are what the requests of a case show.
 func (r *run) credentials(ctx context.Context, c benchCase) (credentials, error) {
 	if c.client != "" {
-		return r.sessions(ctx, c.client, c.users)
+		return r.sessions(ctx, population{client: c.client}, c.users)
 	}
 	return r.tokens(c.alg, c.users)
 }
@@ -174,22 +174,36 @@ func (r *run) compare(ctx context.Context, c benchCase) (string, error) {
 		return "", err
 	}
 
-	gateways := [2]*gateway{plain, ours}
-	var rounds [2][]round
+	rounds, err := r.inTurns(ctx, []driven{{plain, load}, {ours, load}})
+	if err != nil {
+		return "", err
+	}
+	fmt.Fprintf(r.progress, "%-22s plain %6.0f/s  with %6.0f/s\n", c.name(), rate(rounds[0]), rate(rounds[1]))
+	return tableLine(c, rounds[0], rounds[1]), nil
+}
+
+// driven is a gateway and what it is driven with.
+type driven struct {
+	*gateway
+	load workload
+}
+
+// inTurns drives gateways one after the other, again and again.
+func (r *run) inTurns(ctx context.Context, gateways []driven) ([][]round, error) {
+	rounds := make([][]round, len(gateways))
 	for n := range r.rounds + 1 {
-		for turn := range 2 {
-			which := (turn + n) % 2 // the first one changes: neither always meets the warmer machine
-			result, err := r.load(ctx, gateways[which], load)
+		for turn := range gateways {
+			which := (turn + n) % len(gateways) // the first one changes: none always meets the warmer machine
+			result, err := r.load(ctx, gateways[which].gateway, &gateways[which].load)
 			if err != nil {
-				return "", err
+				return nil, err
 			}
 			if n > 0 { // the first round warms up
 				rounds[which] = append(rounds[which], result)
 			}
 		}
 	}
-	fmt.Fprintf(r.progress, "%-22s plain %6.0f/s  with %6.0f/s\n", c.name(), rate(rounds[0]), rate(rounds[1]))
-	return tableLine(c, rounds[0], rounds[1]), nil
+	return rounds, nil
 }
 
 // guarded makes sure that the gateway under test does its work: nobody gets in without a credential, everybody with one, and the
