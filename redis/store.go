@@ -20,7 +20,7 @@ func init() {
 // Store keeps sessions in Redis 5 or later, in Valkey, or in what else speaks their protocol and runs their scripts: on a single
 // server, behind Sentinel, or in a Cluster. No connection is opened before the first session needs one.
 //
-// Each value is one key, the prefix, a colon and a path such as `sessions:openid_connect/…`, which Redis drops by itself when it has
+// Each value is one key, the prefix, a colon and a path, such as `sessions:sessions/2026-11-24/…`, which Redis drops by itself when it has
 // expired. Locks and sets have `:lock` and `:set` behind their path. No operation touches more than one key.
 //
 // Placeholders in strings are replaced once, when the configuration is loaded; use {env.*} or {file.*} for the password.

@@ -18,6 +18,7 @@ func fullSession() *Session {
 		IDToken: "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhbGljZSIsImF1ZCI6ImFwcCJ9.AAECAwQFBgcICQoM", Scope: "openid email",
 		Created: time.Unix(1_800_000_000, 0).UTC(), LastUsed: time.Unix(1_800_000_060, 0).UTC(),
 		AccessExpires: time.UnixMilli(1_800_000_300_123).UTC(), IDTokenIssued: time.Unix(1_799_999_999, 0).UTC(),
+		End:     time.Unix(1_800_086_400, 0).UTC(),
 		Renewed: time.UnixMilli(1_800_000_060_456).UTC(), Generation: 7, NonceHash: [16]byte{1, 15: 2}, UserinfoClaims: "email\x00name",
 	}
 }
