@@ -85,6 +85,8 @@ func TestProvidersInTrouble(t *testing.T) {
 	}{
 		{"Keycloak", 500, `{"error":"unknown_error"}`},
 		{"Keycloak that starts", 503, ``},
+		{"an error code that nobody means", 500, `{"error":"invalid_grant"}`},
+		{"a text that nobody means", 502, `{"error":"Refresh token is invalid or expired"}`},
 		{"Keycloak, too many requests", 429, `{"error":"slow_down","error_description":"Too many requests"}`},
 		{"Entra", 503, `{"error":"temporarily_unavailable","error_description":"AADSTS90033: A transient error has occurred.","error_codes":[90033]}`},
 		{"Entra, with another status", 400, `{"error":"temporarily_unavailable","error_description":"AADSTS90033: A transient error has occurred."}`},
@@ -126,12 +128,15 @@ func TestProvidersInTrouble(t *testing.T) {
 	}
 }
 
-// Pocket ID gives an empty ID token with a renewal, or none, and once gave no refresh token at all.
+// Pocket ID gives an empty ID token with a renewal, or none, and once gave no refresh token at all. With userinfo
+// on the groups are up to date all the same.
 func TestPocketIDRefresh(t *testing.T) {
 	t.Parallel()
 	p := optest.New(t)
-	const settings = "scope openid profile email groups\nusername_claim preferred_username\nrequired_claim groups staff\nclaim_header X-Groups groups"
-	ada := optest.Claims{"preferred_username": "ada", "name": "Ada", "email": "ada@example.com", "groups": []string{"staff"}}
+	const settings = "scope openid profile email groups\nusername_claim preferred_username\nrequired_claim groups staff\nclaim_header X-Groups groups\n"
+	user := func(groups ...string) {
+		p.SetUser(optest.Claims{"preferred_username": "ada", "name": "Ada", "email": "ada@example.com", "groups": groups})
+	}
 	for name, answer := range map[string]func(*optest.Provider){
 		"an empty ID token": renewedAnswer("id_token", ""),
 		"null":              renewedAnswer("id_token", jsonNull),
@@ -139,23 +144,34 @@ func TestPocketIDRefresh(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			defer healRenewals(p)
-			p.SetUser(ada)
-			r := newRenewer(t, p, settings)
+			user("staff")
+			r := newRenewer(t, p, settings+"userinfo on")
+			alone := newRenewer(t, p, settings)
 			answer(p)
-			p.SetUser(optest.Claims{"preferred_username": "eve", "groups": []string{"other"}}) // which nobody tells
-			for range 3 {
+			for _, groups := range [][]string{{"staff"}, {"staff", "wiki"}} {
+				user(groups...)
+				asked := p.Hits(optest.Userinfo)
 				arrived := r.renew()
-				if got := arrived.placeholder(t, "http.auth.user.id"); got != "ada" || arrived.Header.Get("X-Groups") != "staff" {
-					t.Errorf("the user is %v, of %q", got, arrived.Header.Get("X-Groups"))
+				if got := arrived.placeholder(t, "http.auth.user.id"); got != "ada" || arrived.Header.Get("X-Groups") != strings.Join(groups, ",") {
+					t.Errorf("the user is %v, of %q, want ada of %q", got, arrived.Header.Get("X-Groups"), groups)
+				}
+				if n := p.Hits(optest.Userinfo) - asked; n != 1 {
+					t.Errorf("userinfo was asked %d times", n)
 				}
 			}
-			if n := r.site.logs.FilterMessage(unusedIDToken).Len() + p.Hits(optest.Userinfo); n != 0 {
-				t.Errorf("%d lines and requests about what is fine", n)
+			user("wiki")
+			r.wantForbidden("claim_required")
+			alone.later(pastAccess)
+			if got := alone.renewDue().Header.Get("X-Groups"); got != "staff" { // as the login has it
+				t.Errorf("groups %q by default", got)
+			}
+			if n := r.site.logs.FilterMessage(unusedIDToken).Len(); n != 0 {
+				t.Errorf("%d lines about what is fine", n)
 			}
 		})
 	}
 	t.Run("no refresh token", func(t *testing.T) {
-		p.SetUser(ada)
+		user("staff")
 		p.SetRefreshTokens(false)
 		v := newVisitor(t, newLoginSite(t, p, settings), p)
 		v.signIn("/")

@@ -68,7 +68,7 @@ func TestRenewalKeepsFactsOfTheLogin(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			p.SetRefreshIDTokenClaims(nil)
 			p.SetUser(optest.Claims{"groups": "a"})
-			r := newRenewer(t, p, settings+"max_age 1d\nacr_values gold silver")
+			r := newRenewer(t, p, settings+"userinfo off\nmax_age 1d\nacr_values gold silver")
 			first := r.upstream.last(t).Header.Clone()
 			renewedClaims(changes)(p)
 			p.SetUser(optest.Claims{"groups": "b"})

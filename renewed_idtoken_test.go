@@ -12,8 +12,8 @@ import (
 
 // What an ID token that comes with a renewal does to the session (OpenID Connect Core section 12.2).
 
-// idTokenHeaders show a session's claims and the ID token that they are of.
-const idTokenHeaders = "claim_header X-Groups groups\nset_access_token_header\nset_raw_id_token_header\nset_id_token_header\n"
+// idTokenHeaders show a session's claims and the ID token that they are of, and userinfo has no word in it.
+const idTokenHeaders = "claim_header X-Groups groups\nset_access_token_header\nset_raw_id_token_header\nset_id_token_header\nuserinfo off\n"
 
 // S-196: an ID token that cannot be used changes nothing but the access token, and is no reason to end a session. The next good one counts.
 func TestS196UnusableIDTokens(t *testing.T) {
@@ -158,7 +158,7 @@ func TestS196IDTokensOfOthers(t *testing.T) {
 			t.Run(storage+" "+test.name, func(t *testing.T) {
 				defer healRenewals(p)
 				p.SetUser(optest.Claims{"groups": []string{"a"}})
-				r := newRenewer(t, p, idTokenHeaders+"userinfo on\nsession {\nstorage "+storage+"\n}")
+				r := newRenewer(t, p, strings.Replace(idTokenHeaders, "userinfo off", "userinfo on", 1)+"session {\nstorage "+storage+"\n}")
 				p.SetUser(optest.Claims{"groups": []string{"b"}})
 				if got := r.renew().Header.Get("X-Groups"); got != "b" {
 					t.Errorf("a good renewal gives the groups %q", got)

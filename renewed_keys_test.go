@@ -14,7 +14,7 @@ import (
 func newKeysRenewer(t *testing.T, p *optest.Provider, settings string) *renewer {
 	t.Helper()
 	p.SetUser(optest.Claims{"groups": "login"})
-	return newRenewer(t, p, "claim_header X-Groups groups\nset_access_token_header\n"+settings)
+	return newRenewer(t, p, "claim_header X-Groups groups\nset_access_token_header\nuserinfo off\n"+settings)
 }
 
 // wantRenewed renews, with other groups at the provider, and checks whether the ID token was used.
@@ -110,7 +110,7 @@ func TestRenewalAfterARestart(t *testing.T) {
 	p := optest.New(t)
 	r := newKeysRenewer(t, p, "")
 	p.Fail(optest.JWKS, optest.Fault{Status: http.StatusServiceUnavailable})
-	restarted := newLoginSite(t, p, withinProcess+"\nclaim_header X-Groups groups\nset_access_token_header\ntimeout 6s")
+	restarted := newLoginSite(t, p, withinProcess+"\nclaim_header X-Groups groups\nset_access_token_header\nuserinfo off\ntimeout 6s")
 	restarted.setNow(r.now())
 	later := &renewer{visitor: r.at(restarted), tokens: r.tokens}
 	p.SetUser(optest.Claims{"groups": "new"})
@@ -121,7 +121,7 @@ func TestRenewalAfterARestart(t *testing.T) {
 	restarted.logged(zapcore.WarnLevel, unusedIDToken, map[string]string{"reason": "keys_unavailable"})
 
 	p.Fail(optest.Discovery, optest.Fault{Status: http.StatusServiceUnavailable})
-	third := newLoginSite(t, p, withinProcess+"\nclaim_header X-Groups groups\nset_access_token_header\ntimeout 7s")
+	third := newLoginSite(t, p, withinProcess+"\nclaim_header X-Groups groups\nset_access_token_header\nuserinfo off\ntimeout 7s")
 	third.setNow(later.now())
 	last := &renewer{visitor: later.at(third), tokens: r.tokens}
 	last.expire()
@@ -192,7 +192,7 @@ func TestRenewalOfTenants(t *testing.T) {
 			defer healRenewals(p)
 			from(p.SetIDTokenClaims, at(ours), ours)
 			p.SetUser(optest.Claims{"groups": "login"})
-			s := newDiscoveredSite(t, p, withinProcess+"\ntenants "+ours+" "+partner+"\nclaim_header X-Groups groups\nset_access_token_header")
+			s := newDiscoveredSite(t, p, withinProcess+"\ntenants "+ours+" "+partner+"\nclaim_header X-Groups groups\nset_access_token_header\nuserinfo off")
 			r := signedInAt(t, s, p)
 			r.wantRenewed(true)
 			from(p.SetRefreshIDTokenClaims, test.iss, test.tid)
