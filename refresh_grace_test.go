@@ -65,7 +65,8 @@ func TestGraceIsNotExtendedByUse(t *testing.T) {
 			r.provider.SetAccessLifetime(test.life)
 			stuck := "Cookie: " + r.cookie()
 			r.pass(tokenLife)
-			newest := r.ask()
+			r.ask()
+			var newest served
 			for after := time.Duration(0); after < test.grace; after += test.step {
 				newest = r.ask()
 				if late := r.ask(stuck); late.Status != http.StatusOK || late.token != newest.token || late.set == "" {

@@ -3,6 +3,7 @@ package openidconnect
 import (
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -18,12 +19,12 @@ type slow struct {
 	once    sync.Once
 }
 
-// delay has the upstream keep requests to /slow waiting, and answer all others.
+// delay has the upstream keep requests to /slow, at any place, waiting, and answer all others.
 func (r *renewing) delay() *slow {
 	s := &slow{arrived: make(chan struct{}, 100), done: make(chan struct{})}
 	r.t.Cleanup(s.finish)
 	r.upstream.answer(func(w http.ResponseWriter, request *http.Request) {
-		if strings.HasPrefix(request.URL.Path, "/slow") {
+		if strings.HasSuffix(request.URL.Path, "/slow") {
 			s.arrived <- struct{}{}
 			<-s.done
 		}
@@ -36,11 +37,11 @@ func (r *renewing) delay() *slow {
 func (s *slow) finish() { s.once.Do(func() { close(s.done) }) }
 
 // begin sends a request that the upstream keeps waiting, and returns what it will have got.
-func (s *slow) begin(r *renewing, headers ...string) (answer chan served) {
+func (s *slow) begin(r *renewing, path string, headers ...string) (answer chan served) {
 	r.t.Helper()
 	answer = make(chan served, 1)
 	one := r.clone()
-	go func() { answer <- servedOf(r.t, one.Get(one.url("/slow"), headers...)) }()
+	go func() { answer <- servedOf(r.t, one.Get(one.url(path), headers...)) }()
 	<-s.arrived
 	return answer
 }
@@ -109,7 +110,7 @@ func TestLateAnswers(t *testing.T) {
 			r := l.welcome(t, l.instance(t, newSharedFolder(t), withToken+"refresh_coordination local\n"+test.settings))
 			upstream := r.delay()
 			test.before(r)
-			answer := upstream.begin(r, test.headers...)
+			answer := upstream.begin(r, "/slow", test.headers...)
 			test.between(r)
 			kept := r.cookie()
 			upstream.finish()
@@ -140,13 +141,13 @@ func TestLateAnswersOfManyGenerations(t *testing.T) {
 	var answers []chan served
 	for range 5 {
 		r.pass(life)
-		answers = append(answers, upstream.begin(r, "Accept: application/json"))
+		answers = append(answers, upstream.begin(r, "/slow", "Accept: application/json"))
 		r.ask()
 	}
 	newest := r.cookie()
 	upstream.finish()
-	for n := len(answers) - 1; n >= 0; n-- {
-		late := <-answers[n]
+	for n, answer := range slices.Backward(answers) {
+		late := <-answer
 		if late.Status != http.StatusOK || late.forgot || late.set != "" && late.set != newest {
 			t.Errorf("generation %d: got %d, Set-Cookie %q", n+1, late.Status, late.Header.Values("Set-Cookie"))
 		}

@@ -215,6 +215,46 @@ func TestRenewalsOfNestedHandlers(t *testing.T) {
 	r.wantAnonymous("Cookie: " + old)
 }
 
+// Of two providers, one within the other, the slow answer of the inner one does not bring back what the outer one has renewed since.
+func TestLateAnswersOfNestedHandlers(t *testing.T) {
+	outer, inner := optest.New(t), optest.New(t)
+	inner.SetRefreshTokens(true)
+	outer.SetAccessLifetime(time.Hour)
+	inner.SetAccessLifetime(time.Hour)
+	r := newRenewingCaddy(t, outer, local(outer, "", "")+"handle /b/* {\n"+local(inner, "", "path_prefix /b/oauth2")+toUpstream+"\n}\nhandle {\n"+toUpstream+"\n}")
+	if landed := r.Navigate(r.url("/b/x")); landed.Status != http.StatusOK {
+		t.Fatalf("landed on %s with %d: %s", landed.URL, landed.Status, landed.Body)
+	}
+	names := r.cookieNames()
+	if len(names) != 2 {
+		t.Fatalf("the browser has %q", names)
+	}
+	for _, test := range []struct {
+		name    string
+		between bool
+		want    int
+	}{{"and nothing happens", false, 2}, {"and the outer one is renewed", true, 1}} {
+		t.Run(test.name, func(t *testing.T) {
+			r := r.clone()
+			upstream := r.delay()
+			r.pass(10 * time.Minute) // both are reissued
+			inner.Advance(10 * time.Minute)
+			answer := upstream.begin(r, "/b/slow", "Accept: application/json")
+			if test.between {
+				r.pass(time.Hour)
+				inner.Advance(time.Hour)
+				if got := r.ask(); got.Status != http.StatusOK || outer.RefreshGrants() != 1 {
+					t.Errorf("the outer one: got %d (%s) with %d grants", got.Status, got.reason, outer.RefreshGrants())
+				}
+			}
+			upstream.finish()
+			if late := <-answer; late.Status != http.StatusOK || len(sessionsIn(late.Response)) != test.want {
+				t.Errorf("the slow answer: got %d with %q, want %d cookies", late.Status, late.Header.Values("Set-Cookie"), test.want)
+			}
+		})
+	}
+}
+
 // With a cookie of a whole domain, what one host has renewed is renewed for all.
 func TestRenewalsUnderACookieDomain(t *testing.T) {
 	t.Parallel()

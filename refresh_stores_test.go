@@ -90,11 +90,13 @@ func TestStoreThatFailsAfterTheGrant(t *testing.T) {
 	r, storage := newStored(t, inStorage)
 	before := storage.files(t, "openid_connect/sessions")
 	r.pass(tokenLife)
-	r.provider.FailRefresh(optest.Fault{Delay: 300 * time.Millisecond})
+	held := make(chan struct{})
+	r.provider.FailRefresh(optest.Fault{Wait: held})
 	answer := make(chan served, 1)
 	go func() { answer <- r.clone().ask() }()
 	r.provider.WaitForHits(t, optest.Token, 2)
 	storage.noStore.Store(true)
+	close(held)
 	newest := <-answer
 	if newest.Status != http.StatusOK || newest.token == "" {
 		t.Fatalf("got %d (%s)", newest.Status, newest.reason)

@@ -52,11 +52,13 @@ func TestResultThatIsWrittenLate(t *testing.T) {
 			b := a.at(on("5001ms"))
 			old := "Cookie: " + a.cookie()
 			a.pass(tokenLife)
-			p.FailRefresh(optest.Fault{Delay: 200 * time.Millisecond})
+			held := make(chan struct{})
+			p.FailRefresh(optest.Fault{Wait: held})
 			answer := make(chan served, 1)
 			go func() { answer <- a.clone().ask(old) }()
 			p.WaitForHits(t, optest.Token, 2)
 			storage.armed.Store(true)
+			close(held)
 			newest := <-answer
 			if newest.Status != http.StatusOK {
 				t.Fatalf("got %d (%s)", newest.Status, newest.reason)
@@ -243,5 +245,59 @@ func TestCoordinationThatHangsAtTheEndOfAToken(t *testing.T) {
 			return r.ask().Status == http.StatusOK
 		})
 		r.wantGrants(3 + n)
+	}
+}
+
+// A storage that cannot be reached for a moment keeps a session from being renewed as long as its token lives, as somebody else may have done
+// so: alone an instance renews only what cannot wait.
+func TestBlipOnOneInstance(t *testing.T) {
+	t.Parallel()
+	p := optest.New(t)
+	p.SetRefreshTokens(true)
+	t.Cleanup(func() { wantNoReuse(t, p) })
+	l := newTimeline(p)
+	storage := newSharedFolder(t)
+	const settings = withToken + "refresh_coordination storage\n"
+	a := l.welcome(t, l.instance(t, storage, settings+"timeout 5s"))
+	away := &folderStorage{FileStorage: storage.FileStorage}
+	b := a.at(l.process(newSiteOn(t, away, p, sealedWithSecret(settings))))
+	first := b.wantServed(0)
+	old := "Cookie: " + a.cookie()
+	a.pass(tokenDue)
+	newest := a.wantServed(1)
+	away.noLoad.Store(true)
+	if got := b.clone().ask(old); got.Status != http.StatusOK || got.token != first.token {
+		t.Errorf("while it is away: got %d (%s)", got.Status, got.reason)
+	}
+	away.noLoad.Store(false)
+	a.pass(firstPause)
+	if got := b.wantServed(1, old); got.token != newest.token {
+		t.Error("when it is back: another token")
+	}
+}
+
+// Instances whose absolute_timeout differs, as for a while when it is changed, find each other's renewals all the same.
+func TestInstancesWithOtherTimeouts(t *testing.T) {
+	t.Parallel()
+	p := optest.New(t)
+	p.SetRefreshTokens(true)
+	t.Cleanup(func() { wantNoReuse(t, p) })
+	l := newTimeline(p)
+	storage := newSharedFolder(t)
+	const settings = withToken + "refresh_coordination storage\nsession {\nabsolute_timeout "
+	a := l.welcome(t, l.instance(t, storage, settings+"24h\n}"))
+	b := a.at(l.instance(t, storage, settings+"72h\n}"))
+	for n := range 3 {
+		old := "Cookie: " + a.cookie()
+		a.pass(tokenLife)
+		first, second := a, b
+		if n == 1 {
+			first, second = b, a
+		}
+		newest := first.wantServed(n + 1)
+		if got := second.wantServed(n+1, old); got.token != newest.token {
+			t.Error("the other instance has another token")
+		}
+		second.wantServed(n + 1)
 	}
 }

@@ -195,6 +195,7 @@ func TestAdoption(t *testing.T) {
 		"a newer one, and no more":         {&session.Renewal{Generation: 9}, true, standingSpent, standingSpent},
 		"that it has ended":                {&session.Renewal{Generation: 2, Ended: true}, true, standingEnded, standingEnded},
 		"that it is over":                  {&session.Renewal{Generation: 2, Over: true}, true, standingEnded, standingEnded},
+		"that an older one is over":        {&session.Renewal{Generation: 1, Over: true}, true, standingEnded, standingEnded},
 		"a failure":                        {&session.Renewal{Generation: 2, Failures: 1, RetryAt: now.Add(grace)}, true, standingPaused, standingReplaced},
 		"a failure of some time ago":       {&session.Renewal{Generation: 2, Failures: 1, RetryAt: now}, false, standingCurrent, standingReplaced},
 		"that somebody has asked for it":   {&session.Renewal{Generation: 2, Asked: now}, false, standingCurrent, standingReplaced},
@@ -230,7 +231,12 @@ func TestAdoption(t *testing.T) {
 		l.now = l.now.Add(1)
 		l.wantStanding(sess, standingSpent, "")
 		other := generation(session.NewID(), 0)
-		l.adopt(other, &session.Renewal{Failures: 3, RetryAt: far}, l.now, l.end, l.now, grace)
+		for range 3 {
+			if l.adopt(other, &session.Renewal{Failures: 3, RetryAt: far}, l.now, l.end, l.now, grace) {
+				t.Error("a pause of an hour settles what becomes of a session")
+			}
+			l.now = l.now.Add(maxSharedPause)
+		}
 		if found := l.look(other, l.now.Add(maxSharedPause)); found.kind == standingPaused {
 			t.Error("a pause of an hour is believed")
 		}

@@ -145,3 +145,26 @@ func TestRenewalWithABadIDTokenAndUserinfo(t *testing.T) {
 		})
 	}
 }
+
+// Without an ID token userinfo is asked for what it has told before. What the login's ID token has said is another matter, unless userinfo is
+// on.
+func TestRenewalWithoutIDTokenKeepsItsClaims(t *testing.T) {
+	t.Parallel()
+	p := optest.New(t)
+	for mode, want := range map[string]map[string]string{
+		"auto": {"X-Groups": "a", "X-Desk": "2"},
+		"on":   {"X-Groups": "y", "X-Desk": "2"},
+		"off":  {"X-Groups": "a", "X-Desk": ""},
+	} {
+		t.Run(mode, func(t *testing.T) {
+			defer healRenewals(p)
+			told{optest.Claims{"groups": "a"}, optest.Claims{"groups": "x", "desk": "1"}}.give(p)
+			r := newRenewer(t, p, "claim_header X-Groups groups\nclaim_header X-Desk desk\nuserinfo "+mode)
+			told{nil, optest.Claims{"groups": "y", "desk": "2"}}.give(p)
+			for range 2 {
+				r.renew()
+				r.site.wantHeaders(want)
+			}
+		})
+	}
+}
