@@ -4,8 +4,10 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"html/template"
+	"io"
 	"net/http"
 	"testing"
+	"time"
 
 	"golang.org/x/net/websocket"
 
@@ -28,10 +30,12 @@ type received struct {
 	Method string      `json:"method"`
 	URI    string      `json:"uri"`
 	Header http.Header `json:"header"`
+	Body   string      `json:"body"`
 }
 
-// newApplication is the site behind the gateway. Each of its pages shows what reached it; /socket echoes,
-// /events sends an event, and /nothing has no content, which leaves a browser where it is.
+// newApplication is the site behind the gateway. Each of its pages shows what reached it, and /received says that as JSON,
+// after the time that its query names; /socket echoes, /events sends an event, and /nothing has no content, which leaves
+// a browser where it is.
 func newApplication() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/socket", websocket.Server{Handler: func(c *websocket.Conn) {
@@ -45,16 +49,33 @@ func newApplication() http.Handler {
 		w.Header().Set("Content-Type", "text/event-stream")
 		_, _ = w.Write([]byte("data: tick\n\n"))
 	})
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		body, err := json.Marshal(received{r.Method, r.URL.RequestURI(), r.Header})
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusInternalServerError)
-			return
+	mux.HandleFunc("/received", func(w http.ResponseWriter, r *http.Request) {
+		if pause, err := time.ParseDuration(r.FormValue("after")); err == nil {
+			select {
+			case <-time.After(pause):
+			case <-r.Context().Done():
+			}
 		}
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write(describe(r))
+	})
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		_ = applicationPage.Execute(w, string(body))
+		_ = applicationPage.Execute(w, string(describe(r)))
 	})
 	return mux
+}
+
+func describe(r *http.Request) []byte {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		body = []byte(err.Error())
+	}
+	text, err := json.Marshal(received{r.Method, r.URL.RequestURI(), r.Header, string(body)})
+	if err != nil {
+		return []byte(err.Error())
+	}
+	return text
 }
 
 // isApplication tells whether the tab shows a page of the application.

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/caddyserver/caddy/v2"
@@ -19,9 +20,10 @@ import (
 // gatewayVariable is the environment variable by which this test binary knows that it is to be a Caddy and nothing else.
 const gatewayVariable = "E2E_GATEWAY"
 
-// serveGateway loads each Caddyfile that it reads, a JSON string a line, and answers with the error, or an empty string.
-// The end of the input stops it.
+// serveGateway loads each Caddyfile that it reads, a JSON string a line, and answers with the error, or an empty string. It ends
+// by the same signals as Caddy, and at the end of the input: then nobody needs it any more.
 func serveGateway() error {
+	caddy.TrapSignals()
 	answers := json.NewEncoder(os.Stdout)
 	for requests := json.NewDecoder(os.Stdin); ; {
 		var caddyfile, answer string
@@ -82,9 +84,10 @@ func (g *gatewayProcess) start(t *testing.T) {
 	}
 }
 
+// stop ends it as a service manager does.
 func (g *gatewayProcess) stop(t *testing.T) {
 	t.Helper()
-	if err := g.stdin.Close(); err != nil {
+	if err := g.process.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Error(err)
 	}
 	if err := g.process.Wait(); err != nil {

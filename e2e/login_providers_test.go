@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/caddy-openid-connect/caddy-openid-connect/e2e/browser"
 	"github.com/caddy-openid-connect/caddy-openid-connect/e2e/keycloak"
@@ -42,6 +43,10 @@ type loginProvider struct {
 	name    string
 	issuer  string
 	subject func(person) string
+	// client is the one by which the site is known.
+	client string
+	// user is somebody whose account no other test changes.
+	user person
 
 	// origin is that of the provider's pages.
 	origin string
@@ -58,8 +63,27 @@ type loginProvider struct {
 	restart string
 	// node is the process of an oidc-provider.
 	node *nodeProvider
+	// admin changes a realm of Keycloak that a test has for itself.
+	admin *keycloak.Admin
 	// sessionCookie is that of a provider whose login form watches for it, and goes on by itself; empty for the others.
 	sessionCookie string
+	// What it takes to get a refresh token: a further scope, and a subdirective of openid_connect.
+	offlineScope, offlineOption string
+	// grants tells what became of refresh tokens.
+	grants func(*testing.T) grants
+}
+
+// loginOptions are what providers have to know of the site.
+type loginOptions struct {
+	redirectURIs []string
+	// tokenLifetime is that of access tokens, in whole seconds. Zero leaves it to the provider.
+	tokenLifetime time.Duration
+}
+
+// grants counts refresh tokens, those that the provider has redeemed and those that it has refused.
+type grants struct {
+	Given   int `json:"given"`
+	Refused int `json:"refused"`
 }
 
 // eachLoginProvider runs a test against every provider where people log in.
@@ -78,8 +102,15 @@ func eachLoginProvider(t *testing.T, test func(t *testing.T, p *loginProvider)) 
 
 func newNodeLogin(t *testing.T) *loginProvider {
 	t.Helper()
+	return newNodeLoginWith(t, loginOptions{redirectURIs: around.get(t).redirectURIs()})
+}
+
+func newNodeLoginWith(t *testing.T, o loginOptions) *loginProvider {
+	t.Helper()
 	login := &nodeLogin{
-		Client: nodeClient{ID: webClient, Secret: secret, RedirectURIs: around.get(t).redirectURIs()},
+		Client: nodeClient{
+			ID: webClient, Secret: secret, RedirectURIs: o.redirectURIs, TokenLifetime: int(o.tokenLifetime.Seconds()),
+		},
 		People: make(map[string]map[string]any),
 	}
 	for _, p := range people {
@@ -90,6 +121,8 @@ func newNodeLogin(t *testing.T) *loginProvider {
 	node := newNodeProviderWith(t, login)
 	return &loginProvider{
 		name:          "oidc-provider",
+		client:        webClient,
+		user:          alice,
 		node:          node,
 		issuer:        node.issuer(),
 		origin:        node.issuer(),
@@ -100,22 +133,30 @@ func newNodeLogin(t *testing.T) *loginProvider {
 		passwordField: "input[name=password]",
 		submit:        "button[type=submit]",
 		consent:       "form:has(input[name=prompt][value=consent]) button[type=submit]",
+		offlineScope:  "offline_access",
+		offlineOption: "prompt consent",
+		grants:        node.grants,
 	}
 }
 
 // keycloakServer serves all tests, as it takes long to start. Each test has a browser without cookies.
-var keycloakServer = shared[*keycloak.Keycloak]{}
+var keycloakServer = shared[*keycloak.Keycloak]{start: startKeycloak}
 
-func startKeycloak(redirectURIs []string) (*keycloak.Keycloak, error) {
+// keycloakRealm is the one that tests share unless they need another.
+const keycloakRealm = "e2e"
+
+func startKeycloak() (*keycloak.Keycloak, error) {
+	s, err := around.load()
+	if err != nil {
+		return nil, err
+	}
 	realm := keycloak.Realm{
-		Name:   "e2e",
-		Client: keycloak.Client{ID: webClient, Secret: secret, RedirectURIs: redirectURIs},
+		Name:    keycloakRealm,
+		Clients: []keycloak.Client{keycloakClient(webClient, loginOptions{redirectURIs: s.redirectURIs()})},
 	}
 	for _, p := range people {
-		user := keycloak.User{ID: keycloakSubject(p), Name: p.name, Password: password, Groups: p.groups}
-		if slices.Contains(p.groups, "admins") {
-			user.Roles = []string{"admin"}
-		}
+		user := keycloakUser(p)
+		user.ID = keycloakSubject(p)
 		realm.Users = append(realm.Users, user)
 	}
 	return keycloak.Start(realm)
@@ -123,15 +164,30 @@ func startKeycloak(redirectURIs []string) (*keycloak.Keycloak, error) {
 
 func keycloakSubject(p person) string { return "keycloak-" + p.name }
 
+func keycloakUser(p person) keycloak.User {
+	user := keycloak.User{Name: p.name, Password: password, Groups: p.groups}
+	if slices.Contains(p.groups, "admins") {
+		user.Roles = []string{"admin"}
+	}
+	return user
+}
+
+func keycloakClient(id string, o loginOptions) keycloak.Client {
+	return keycloak.Client{ID: id, Secret: secret, RedirectURIs: o.redirectURIs, AccessTokenLifetime: o.tokenLifetime}
+}
+
 func newKeycloakLogin(t *testing.T) *loginProvider {
 	t.Helper()
-	redirectURIs := around.get(t).redirectURIs()
-	keycloakServer.start = func() (*keycloak.Keycloak, error) { return startKeycloak(redirectURIs) }
-	k := keycloakServer.get(t)
+	return keycloakLogin(keycloakServer.get(t), keycloakRealm)
+}
+
+func keycloakLogin(k *keycloak.Keycloak, realm string) *loginProvider {
 	return &loginProvider{
 		name:          "keycloak",
-		issuer:        k.Issuer(),
-		origin:        strings.TrimSuffix(k.Issuer(), "/realms/e2e"),
+		client:        webClient,
+		user:          alice,
+		issuer:        k.Issuer(realm),
+		origin:        strings.TrimSuffix(k.Issuer(realm), "/realms/"+realm),
 		subject:       keycloakSubject,
 		adminRule:     "required_claim realm_access.roles admin",
 		nameField:     "#username",

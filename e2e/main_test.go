@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"net/http/httptest"
 	"os"
@@ -49,6 +50,10 @@ func run(m *testing.M) (code int, err error) {
 	defer func() {
 		err = errors.Join(err, keycloakServer.close(), around.close(), inProcess.Close())
 	}()
+	// What runs at the same time waits for tokens and keys to become old, most of the time.
+	if err := flag.Set("test.parallel", "6"); err != nil {
+		return 0, err
+	}
 	return m.Run(), nil
 }
 
@@ -69,17 +74,7 @@ func installNodeModules() error {
 // before it.
 func load(t *testing.T, issuer string, options ...string) *site {
 	t.Helper()
-	config := fmt.Sprintf(`http://site.e2e.localhost:0 {
-	bind 127.0.0.1
-	openid_connect %s {
-		bearer_only
-		%s
-	}
-	reverse_proxy %s {
-		header_up X-User {http.auth.user.id}
-	}
-}
-`, issuer, strings.Join(options, "\n\t\t"), application.Listener.Addr())
+	config := bearerSite(0, issuer, options...)
 	if err := inProcess.LoadCaddyfile(config); err != nil {
 		t.Fatalf("%v\n%s", err, config)
 	}
@@ -93,11 +88,37 @@ func load(t *testing.T, issuer string, options ...string) *site {
 	return &site{address: addresses[0]}
 }
 
+// bearerSite is the Caddyfile of such a site.
+func bearerSite(port int, issuer string, options ...string) string {
+	return fmt.Sprintf(`%s {
+	bind 127.0.0.1
+	openid_connect %s {
+		bearer_only
+		%s
+	}
+	reverse_proxy %s {
+		header_up X-User {http.auth.user.id}
+	}
+}
+`, siteAddress("http", port), issuer, strings.Join(options, "\n\t\t"), application.Listener.Addr())
+}
+
+// loadAlone runs such a site in a process of its own, so that other tests may run at the same time.
+func loadAlone(t *testing.T, issuer string, options ...string) *site {
+	t.Helper()
+	ports, err := freePorts(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	newGateway(t).load(t, bearerSite(ports[0], issuer, options...))
+	return &site{address: fmt.Sprintf("127.0.0.1:%d", ports[0])}
+}
+
 // site is what load runs.
 type site struct{ address string }
 
 func (s *site) request(token string) probe.Request {
-	return probe.Request{Address: s.address, Host: "site.e2e.localhost", Path: "/orders", Token: token}
+	return probe.Request{Address: s.address, Host: siteHost, Path: "/orders", Token: token}
 }
 
 // get makes a request, with a token unless that is empty.

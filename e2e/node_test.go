@@ -36,6 +36,9 @@ type nodeClient struct {
 	ID           string   `json:"id"`
 	Secret       string   `json:"secret"`
 	RedirectURIs []string `json:"redirectURIs"`
+
+	// TokenLifetime is that of access tokens, in seconds. Zero is an hour.
+	TokenLifetime int `json:"tokenLifetime"`
 }
 
 func newNodeProvider(t *testing.T) identityProvider {
@@ -108,6 +111,16 @@ func (n *nodeProvider) rotate(t *testing.T) {
 	if answer := n.tell(t, "rotate"); answer != "rotated" {
 		t.Fatalf("oidc-provider answers %q to a rotation", answer)
 	}
+}
+
+// grants tells what became of refresh tokens.
+func (n *nodeProvider) grants(t *testing.T) grants {
+	t.Helper()
+	var g grants
+	if answer := n.tell(t, "grants"); json.Unmarshal([]byte(answer), &g) != nil {
+		t.Fatalf("oidc-provider answers %q when asked about grants", answer)
+	}
+	return g
 }
 
 // tell sends a line to the server and reads the one that it answers.

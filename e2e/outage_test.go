@@ -30,8 +30,10 @@ func (s *site) accepted(t *testing.T, p identityProvider, c client) func() bool 
 
 // TestOutageWithKnownKeys stops a provider whose keys Caddy has.
 func TestOutageWithKnownKeys(t *testing.T) {
+	t.Parallel()
 	eachProvider(t, func(t *testing.T, p identityProvider) {
-		s := load(t, p.issuer(), "audience "+apiAudience)
+		t.Parallel()
+		s := loadAlone(t, p.issuer(), "audience "+apiAudience)
 		seen, unseen := mustFetch(t, p, reader), mustFetch(t, p, reader)
 		s.expect(t, "before", seen, "200", "")
 

@@ -17,14 +17,19 @@ type shared[T interface{ Close() error }] struct {
 
 func (s *shared[T]) get(t *testing.T) T {
 	t.Helper()
+	value, err := s.load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return value
+}
+
+func (s *shared[T]) load() (T, error) {
 	s.once.Do(func() {
 		s.value, s.err = s.start()
 		s.started = s.err == nil
 	})
-	if s.err != nil {
-		t.Fatal(s.err)
-	}
-	return s.value
+	return s.value, s.err
 }
 
 // close ends it, if it was started.

@@ -33,26 +33,33 @@ type surroundings struct {
 // address is where a site is, as URL without a path. Providers know those of the site from their start.
 type address string
 
-var around = shared[*surroundings]{start: newSurroundings}
+func siteAddress(scheme string, port int) address {
+	return address(fmt.Sprintf("%s://%s:%d", scheme, siteHost, port))
+}
 
-func newSurroundings() (*surroundings, error) {
-	s := new(surroundings)
-	for _, a := range []struct {
-		address      *address
-		scheme, host string
-	}{
-		{&s.plain, "http", siteHost},
-		{&s.tls, "https", siteHost},
-		{&s.embedder, "http", embedderHost},
-	} {
+// freePorts are such that nobody listens at now.
+func freePorts(n int) (ports []int, err error) {
+	for range n {
 		listener, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			return nil, err
 		}
 		defer listener.Close()
-		*a.address = address(fmt.Sprintf("%s://%s:%d", a.scheme, a.host, listener.Addr().(*net.TCPAddr).Port))
+		ports = append(ports, listener.Addr().(*net.TCPAddr).Port)
 	}
-	var err error
+	return ports, nil
+}
+
+var around = shared[*surroundings]{start: newSurroundings}
+
+func newSurroundings() (*surroundings, error) {
+	s := new(surroundings)
+	ports, err := freePorts(3)
+	if err != nil {
+		return nil, err
+	}
+	s.plain, s.tls = siteAddress("http", ports[0]), siteAddress("https", ports[1])
+	s.embedder = address(fmt.Sprintf("http://%s:%d", embedderHost, ports[2]))
 	if s.directory, err = os.MkdirTemp("", "e2e-*"); err != nil {
 		return nil, err
 	}
@@ -87,7 +94,7 @@ func (s *surroundings) caddyfile(at address, p *loginProvider, options ...string
 
 // caddyfileWith has a further directive of the site.
 func (s *surroundings) caddyfileWith(directive string, at address, p *loginProvider, options ...string) string {
-	if at == s.tls {
+	if strings.HasPrefix(string(at), "https:") {
 		directive += "\n\ttls " + s.certificate() + " " + s.key()
 	}
 	return fmt.Sprintf(`%s {
@@ -101,7 +108,7 @@ func (s *surroundings) caddyfileWith(directive string, at address, p *loginProvi
 	}
 	reverse_proxy %s
 }
-`, at, directive, p.issuer, webClient, secret, p.scopes, strings.Join(options, "\n\t\t"), s.application.Listener.Addr())
+`, at, directive, p.issuer, p.client, secret, p.scopes, strings.Join(options, "\n\t\t"), s.application.Listener.Addr())
 }
 
 // visit is a test of the site with somebody at a browser.
@@ -111,6 +118,8 @@ type visit struct {
 	at       address
 	provider *loginProvider
 	gateway  *gatewayProcess
+	config   string   // the Caddyfile of the site
+	tokens   []string // that nobody may find in the log
 }
 
 // newVisit starts the site behind a provider, with further subdirectives of openid_connect.
@@ -124,8 +133,14 @@ func newVisitAt(t *testing.T, at address, p *loginProvider, options ...string) *
 	t.Helper()
 	s := around.get(t)
 	v := &visit{surroundings: s, Person: s.browser.NewPerson(t), at: at, provider: p, gateway: newGateway(t)}
-	v.gateway.load(t, s.caddyfile(at, p, options...))
-	t.Cleanup(func() { v.expectDiscretion(t) })
+	v.config = s.caddyfile(at, p, options...)
+	v.gateway.load(t, v.config)
+	t.Cleanup(func() {
+		v.expectDiscretion(t)
+		if t.Failed() {
+			v.explain(t)
+		}
+	})
 	return v
 }
 
@@ -169,13 +184,18 @@ func (v *visit) forget(tab *browser.Tab) {
 // finish gets a tab that is at the provider, or on its way, to the application.
 func (v *visit) finish(t *testing.T, tab *browser.Tab, who person) received {
 	t.Helper()
-	asked := false
+	asked, consents := false, false
 	tab.Wait("the login form or the application", func(page browser.Page) bool {
-		asked = strings.HasPrefix(page.URL, v.provider.origin) && v.provider.asks(tab) && !v.moves()
-		return asked || isApplication(page)
+		atProvider := strings.HasPrefix(page.URL, v.provider.origin)
+		asked = atProvider && v.provider.asks(tab) && !v.moves()
+		consents = atProvider && v.provider.consent != "" && tab.Has(v.provider.consent)
+		return asked || consents || isApplication(page)
 	})
-	if asked {
+	switch {
+	case asked:
 		v.provider.signIn(tab, who)
+	case consents:
+		tab.Click(v.provider.consent)
 	}
 	return landed(t, tab)
 }
@@ -207,12 +227,28 @@ func (v *visit) expectNoErrors(t *testing.T, tab *browser.Tab) {
 	}
 }
 
+// explain shows what the handler logged.
+func (v *visit) explain(t *testing.T) {
+	t.Helper()
+	for line := range strings.Lines(v.gateway.log(t)) {
+		if strings.Contains(line, `"logger":"http.handlers.openid_connect"`) {
+			t.Log(strings.TrimSpace(line))
+		}
+	}
+}
+
 // expectDiscretion fails if the log holds what must not be known: a code, a state, a cookie or a secret.
 func (v *visit) expectDiscretion(t *testing.T) {
 	t.Helper()
 	log := v.gateway.log(t)
 	if log == "" {
 		t.Error("the gateway logged nothing")
+	}
+	var own strings.Builder // Caddy's reverse_proxy logs what it sends upstream, at the level debug, and that has the tokens
+	for line := range strings.Lines(log) {
+		if !strings.Contains(line, `"logger":"http.handlers.reverse_proxy"`) {
+			own.WriteString(line)
+		}
 	}
 	hidden := map[string]string{"client secret": secret, "password": password}
 	for _, answer := range v.Answers() {
@@ -229,6 +265,12 @@ func (v *visit) expectDiscretion(t *testing.T) {
 	}
 	for _, c := range v.siteCookies() {
 		hidden["cookie "+c.Name] = c.Value
+	}
+	for _, token := range v.tokens {
+		if strings.Contains(own.String(), token) {
+			t.Error("the log holds a token")
+			break
+		}
 	}
 	for what, value := range hidden {
 		if strings.Contains(log, value) {

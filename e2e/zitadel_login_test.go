@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,13 +20,21 @@ import (
 // every time, and tells about a person at its userinfo endpoint alone.
 func newZitadelLogin(t *testing.T) *loginProvider {
 	t.Helper()
+	return newZitadelLoginWith(t, loginOptions{redirectURIs: around.get(t).redirectURIs()})
+}
+
+func newZitadelLoginWith(t *testing.T, o loginOptions) *loginProvider {
+	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	issuer := "http://" + listener.Addr().String()
-	client := storage.WebClient(webClient, secret, around.get(t).redirectURIs()...)
-	store := peopleStorage{storage.NewStorageWithClients(zitadelUsers{}, map[string]*storage.Client{webClient: client})}
+	client := storage.WebClient(webClient, secret, o.redirectURIs...)
+	store := &peopleStorage{
+		Storage:       storage.NewStorageWithClients(zitadelUsers{}, map[string]*storage.Client{webClient: client}),
+		tokenLifetime: o.tokenLifetime,
+	}
 	server := &http.Server{
 		Handler:           exampleop.SetupServer(issuer, store, slog.New(slog.DiscardHandler), false),
 		ReadHeaderTimeout: time.Minute,
@@ -34,6 +43,8 @@ func newZitadelLogin(t *testing.T) *loginProvider {
 	t.Cleanup(func() { server.Close() })
 	return &loginProvider{
 		name:          "zitadel",
+		client:        webClient,
+		user:          alice,
 		issuer:        issuer,
 		origin:        issuer,
 		subject:       zitadelSubject,
@@ -41,6 +52,8 @@ func newZitadelLogin(t *testing.T) *loginProvider {
 		nameField:     "#username",
 		passwordField: "#password",
 		submit:        "button[type=submit]",
+		offlineScope:  "offline_access",
+		grants:        func(*testing.T) grants { return grants{int(store.given.Load()), int(store.refused.Load())} },
 	}
 }
 
@@ -68,10 +81,40 @@ func zitadelUser(is func(person) bool) *storage.User {
 	return &storage.User{ID: zitadelSubject(people[i]), Username: name, Password: password, FirstName: name}
 }
 
-// peopleStorage is the storage of the example, which knows no groups.
-type peopleStorage struct{ *storage.Storage }
+// peopleStorage is the storage of the example, which knows no groups. Its refresh tokens are good for one use each.
+type peopleStorage struct {
+	*storage.Storage
+	tokenLifetime  time.Duration // of access tokens; zero leaves it to the example
+	given, refused atomic.Int64  // refresh tokens
+}
 
-func (s peopleStorage) SetUserinfoFromToken(
+// TokenRequestByRefreshToken is asked first when a refresh token is redeemed.
+func (s *peopleStorage) TokenRequestByRefreshToken(ctx context.Context, token string) (op.RefreshTokenRequest, error) {
+	request, err := s.Storage.TokenRequestByRefreshToken(ctx, token)
+	if err != nil {
+		s.refused.Add(1)
+	}
+	return request, err
+}
+
+func (s *peopleStorage) CreateAccessAndRefreshTokens(
+	ctx context.Context, request op.TokenRequest, current string,
+) (accessTokenID, refreshToken string, expiration time.Time, err error) {
+	accessTokenID, refreshToken, expiration, err = s.Storage.CreateAccessAndRefreshTokens(ctx, request, current)
+	switch {
+	case current == "":
+	case err != nil:
+		s.refused.Add(1)
+	default:
+		s.given.Add(1)
+	}
+	if s.tokenLifetime != 0 {
+		expiration = time.Now().Add(s.tokenLifetime + time.Second/2) // the library rounds down
+	}
+	return accessTokenID, refreshToken, expiration, err
+}
+
+func (s *peopleStorage) SetUserinfoFromToken(
 	ctx context.Context, info *oidc.UserInfo, tokenID, subject, origin string,
 ) error {
 	if err := s.Storage.SetUserinfoFromToken(ctx, info, tokenID, subject, origin); err != nil {
@@ -87,7 +130,7 @@ func (s peopleStorage) SetUserinfoFromToken(
 
 // Interface guards
 var (
-	_ op.CanSetUserinfoFromRequest = peopleStorage{}
-	_ exampleop.Storage            = peopleStorage{}
+	_ op.CanSetUserinfoFromRequest = (*peopleStorage)(nil)
+	_ exampleop.Storage            = (*peopleStorage)(nil)
 	_ storage.UserStore            = zitadelUsers{}
 )

@@ -182,6 +182,25 @@ func (tab *Tab) Click(selector string) {
 	tab.do("clicking "+selector, chromedp.Click(chromedp.CSS(selector), chromedp.NodeVisible))
 }
 
+// Freeze stops all that the page does by itself, as browsers do with a tab that nobody has looked at for long. Thaw lets it go on.
+func (tab *Tab) Freeze() {
+	tab.t.Helper()
+	tab.live(page.SetWebLifecycleStateStateFrozen)
+}
+
+// Thaw undoes Freeze.
+func (tab *Tab) Thaw() {
+	tab.t.Helper()
+	tab.live(page.SetWebLifecycleStateStateActive)
+}
+
+func (tab *Tab) live(state page.SetWebLifecycleStateState) {
+	tab.t.Helper()
+	if _, err := chromedp.Call(tab.ctx, page.SetWebLifecycleState, page.SetWebLifecycleStateParams{State: state}); err != nil {
+		tab.t.Fatalf("making the tab %s: %v", state, err)
+	}
+}
+
 // Has tells whether the page has such an element at the moment.
 func (tab *Tab) Has(selector string) bool {
 	ctx, cancel := context.WithTimeout(tab.ctx, patience)

@@ -1,72 +1,103 @@
 package keycloak
 
-// Realm is what Keycloak is started with: people, and one confidential client that logs them in with a code.
+import (
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// Realm has people, and confidential clients that log them in with a code. Its refresh tokens are good for one use; if one is used
+// again, the session of the client ends. It records the events that [Admin.Grants] counts.
 type Realm struct {
-	Name   string
-	Client Client
-	Users  []User
+	Name    string
+	Clients []Client
+	Users   []User
+
+	// SessionMax is how long somebody stays signed in, in whole seconds. Zero leaves it to Keycloak.
+	SessionMax time.Duration
 }
 
-// Client is the confidential client. Its ID tokens name the realm roles and the groups of a person.
+// Client is a confidential client. Its ID tokens name the realm roles and the groups of a person.
 type Client struct {
 	ID           string
 	Secret       string
 	RedirectURIs []string
+
+	// AccessTokenLifetime is in whole seconds. Zero leaves it to Keycloak.
+	AccessTokenLifetime time.Duration
 }
 
 // User is somebody with an account.
 type User struct {
-	ID       string
+	ID       string // if empty, Keycloak chooses
 	Name     string
 	Password string
 	Roles    []string // of the realm
 	Groups   []string
 }
 
+// The types of events that a realm records.
+const (
+	refreshed  = "REFRESH_TOKEN"
+	notRenewed = "REFRESH_TOKEN_ERROR"
+)
+
 type object map[string]any
 
 // representation is the realm as Keycloak imports it.
 func (r Realm) representation() object {
 	roles, groups := make(map[string]bool), make(map[string]bool)
-	var roleObjects, groupObjects []object
-	users := make([]object, len(r.Users))
-	for i, u := range r.Users {
-		var paths []string
+	for _, u := range r.Users {
 		for _, name := range u.Roles {
-			if !roles[name] {
-				roles[name] = true
-				roleObjects = append(roleObjects, object{"name": name})
-			}
+			roles[name] = true
 		}
 		for _, name := range u.Groups {
-			if !groups[name] {
-				groups[name] = true
-				groupObjects = append(groupObjects, object{"name": name})
-			}
-			paths = append(paths, "/"+name)
-		}
-		users[i] = object{
-			"id": u.ID, "username": u.Name, "enabled": true,
-			"email": u.Name + "@e2e.localhost", "emailVerified": true, "firstName": u.Name, "lastName": "Example",
-			"credentials": []object{{"type": "password", "value": u.Password}},
-			"realmRoles":  u.Roles,
-			"groups":      paths,
+			groups[name] = true
 		}
 	}
-	return object{
+	realm := object{
 		"realm": r.Name, "enabled": true, "sslRequired": "none",
-		"roles":  object{"realm": roleObjects},
-		"groups": groupObjects,
-		"users":  users,
-		"clients": []object{{
-			"clientId": r.Client.ID, "secret": r.Client.Secret, "redirectUris": r.Client.RedirectURIs,
-			"protocolMappers": []object{
-				mapper("roles", "oidc-usermodel-realm-role-mapper", object{
-					"claim.name": "realm_access.roles", "jsonType.label": "String", "multivalued": "true",
-				}),
-				mapper("groups", "oidc-group-membership-mapper", object{"claim.name": "groups", "full.path": "false"}),
-			},
-		}},
+		"revokeRefreshToken": true, "refreshTokenMaxReuse": 0,
+		"eventsEnabled": true, "enabledEventTypes": []string{refreshed, notRenewed},
+		"roles":   object{"realm": all(slices.Sorted(maps.Keys(roles)), name)},
+		"groups":  all(slices.Sorted(maps.Keys(groups)), name),
+		"users":   all(r.Users, User.representation),
+		"clients": all(r.Clients, Client.representation),
+	}
+	if r.SessionMax != 0 {
+		realm["ssoSessionMaxLifespan"], realm["ssoSessionIdleTimeout"] = int(r.SessionMax.Seconds()), int(r.SessionMax.Seconds())
+	}
+	return realm
+}
+
+func (u User) representation() object {
+	user := object{
+		"username": u.Name, "enabled": true,
+		"email": u.Name + "@e2e.localhost", "emailVerified": true, "firstName": u.Name, "lastName": "Example",
+		"credentials": []object{{"type": "password", "value": u.Password}},
+		"realmRoles":  u.Roles,
+		"groups":      all(u.Groups, func(name string) string { return "/" + name }),
+	}
+	if u.ID != "" {
+		user["id"] = u.ID
+	}
+	return user
+}
+
+func (c Client) representation() object {
+	attributes := make(object)
+	if c.AccessTokenLifetime != 0 {
+		attributes["access.token.lifespan"] = strconv.Itoa(int(c.AccessTokenLifetime.Seconds()))
+	}
+	return object{
+		"clientId": c.ID, "secret": c.Secret, "redirectUris": c.RedirectURIs, "attributes": attributes,
+		"protocolMappers": []object{
+			mapper("roles", "oidc-usermodel-realm-role-mapper", object{
+				"claim.name": "realm_access.roles", "jsonType.label": "String", "multivalued": "true",
+			}),
+			mapper("groups", "oidc-group-membership-mapper", object{"claim.name": "groups", "full.path": "false"}),
+		},
 	}
 }
 
@@ -76,4 +107,14 @@ func mapper(name, kind string, config object) object {
 		config[where+".token.claim"] = "true"
 	}
 	return object{"name": name, "protocol": "openid-connect", "protocolMapper": kind, "config": config}
+}
+
+func name(of string) object { return object{"name": of} }
+
+func all[S ~[]E, E, T any](list S, represent func(E) T) []T {
+	represented := make([]T, len(list))
+	for i, element := range list {
+		represented[i] = represent(element)
+	}
+	return represented
 }

@@ -3,6 +3,7 @@
 //   {"port": 0, "clients": [...], "resources": [...], "login": {...}}
 //            first: where to listen, who exists, and who logs in where; answered with the issuer
 //   rotate   sign with a new key, keep the old ones published; answered with "rotated"
+//   grants   answered with how many refresh tokens were redeemed and how many refused, as JSON
 //
 // The end of the input ends the server.
 import { generateKeyPairSync, randomUUID } from 'node:crypto';
@@ -10,6 +11,10 @@ import { createServer } from 'node:http';
 import { createInterface } from 'node:readline';
 
 import { errors, Provider } from 'oidc-provider';
+
+// What the library has to say must not look like an answer.
+console.info = console.error;
+console.warn = console.error;
 
 const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 const options = JSON.parse((await lines.next()).value);
@@ -20,6 +25,8 @@ const resources = new Map(options.resources.map((resource) => [resource.id, reso
 const { client: web, people } = options.login ?? { people: {} };
 
 const lifetime = 3600; // of access tokens, in seconds
+
+const grants = { given: 0, refused: 0 };
 
 function newKey(type, parameters, alg) {
   const { privateKey } = generateKeyPairSync(type, parameters);
@@ -79,20 +86,22 @@ function metadata(id, secret, more) {
 }
 
 function newProvider(issuer) {
-  return new Provider(issuer, {
+  const provider = new Provider(issuer, {
     adapter: Storage,
     jwks: { keys },
-    ttl: { ClientCredentials: lifetime },
+    ttl: { ClientCredentials: lifetime, AccessToken: web?.tokenLifetime || lifetime },
+    // Each is good for one use; another use revokes all that the person has granted.
+    rotateRefreshToken: true,
     clients: [
       ...options.clients.map(({ id, secret, scopes }) => metadata(id, secret, {
         grant_types: ['client_credentials'], scope: scopes.join(' '),
       })),
       ...options.resources.map(({ id, secret }) => metadata(id, secret, { grant_types: [] })),
       ...(web ? [metadata(web.id, web.secret, {
-        grant_types: ['authorization_code'], response_types: ['code'], redirect_uris: web.redirectURIs,
+        grant_types: ['authorization_code', 'refresh_token'], response_types: ['code'], redirect_uris: web.redirectURIs,
       })] : []),
     ],
-    scopes: ['openid', ...new Set(options.clients.flatMap(({ scopes }) => scopes))],
+    scopes: ['openid', 'offline_access', ...new Set(options.clients.flatMap(({ scopes }) => scopes))],
     claims: { openid: ['sub'], profile: ['name', 'preferred_username'], email: ['email'], groups: ['groups'] },
     findAccount: (ctx, name) => people[name] && { accountId: name, claims: () => ({ sub: name, ...people[name] }) },
     features: {
@@ -124,6 +133,14 @@ function newProvider(issuer) {
       },
     },
   });
+  const count = (what) => (ctx) => {
+    if (ctx.oidc.params?.grant_type === 'refresh_token') {
+      grants[what] += 1;
+    }
+  };
+  provider.on('grant.success', count('given'));
+  provider.on('grant.error', count('refused'));
+  return provider;
 }
 
 const server = createServer();
@@ -144,11 +161,17 @@ server.on('request', (request, response) => handle(request, response));
 console.log(issuer);
 
 for await (const line of lines) {
-  if (line !== 'rotate') {
-    console.error(`unknown command: ${line}`);
-    process.exit(1);
+  switch (line) {
+    case 'rotate':
+      serveWithNewKey();
+      console.log('rotated');
+      break;
+    case 'grants':
+      console.log(JSON.stringify(grants));
+      break;
+    default:
+      console.error(`unknown command: ${line}`);
+      process.exit(1);
   }
-  serveWithNewKey();
-  console.log('rotated');
 }
 process.exit(0);
