@@ -44,16 +44,16 @@ demo-check: ## The demo without a person, logins and all: fail if an answer is n
 .PHONY: test
 test: ## Run the tests with the race detector; needs Go and a C compiler
 	@set -e; for module in $(TEST_MODULES); do \
-		echo "== go test -race in $$module"; (cd $$module && go test -race ./...); \
+		echo "== go test -race in $$module"; (cd $$module && go test -race -timeout 20m ./...); \
 	done
 
 .PHONY: test-redis
 test-redis: ## Test the session store on Redis; needs redis-server too
-	cd redis && go test -race ./...
+	cd redis && go test -race -timeout 20m ./...
 
 .PHONY: e2e
 e2e: ## Test against real providers and several instances; needs Node.js, npm, Chromium, Java, Maven and redis-server too
-	cd e2e && go test -count=1 -timeout 30m ./...
+	cd e2e && go test -count=1 -p 1 -timeout 30m ./...
 
 .PHONY: soak
 soak: ## Use sessions for minutes against a provider that fails; needs redis-server; SOAK="-duration 10m"

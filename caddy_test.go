@@ -41,8 +41,13 @@ func startCaddy(t *testing.T, site string, globals ...string) *caddySite {
 	t.Helper()
 	c := &caddySite{runningCaddy: &runningCaddy{globals: strings.Join(globals, "\n")}, t: t}
 	c.upstream = httptest.NewServer(&c.recorder)
-	storage := t.TempDir() // which goes after Caddy has
+	storage := storageFolder(t) // which goes after Caddy has
 	t.Cleanup(func() {
+		if ctx := caddy.ActiveContext(); ctx.Context != nil {
+			for h := range originsOfHandlers(ctx) {
+				h.rest()
+			}
+		}
 		if err := caddy.Stop(); err != nil {
 			t.Error(err)
 		}

@@ -2,7 +2,6 @@ package openidconnect
 
 import (
 	"context"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -25,14 +24,10 @@ type sharedFolder struct {
 func newSharedFolder(t *testing.T) *sharedFolder {
 	t.Helper()
 	s := new(sharedFolder)
-	var err error
-	if s.Path, err = os.MkdirTemp("", "openid-connect-*"); err != nil { //nolint:usetesting // renewals go on when a test is over
-		t.Fatal(err)
-	}
+	s.Path = storageFolder(t)
 	t.Cleanup(func() {
 		s.answer()
 		waitUntil(t, s.isIdle)
-		waitUntil(t, func() bool { return os.RemoveAll(s.Path) == nil })
 	})
 	return s
 }

@@ -1,6 +1,7 @@
 package openidconnect
 
 import (
+	"context"
 	"crypto/sha256"
 	"crypto/tls"
 	"encoding/base64"
@@ -8,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -51,7 +53,7 @@ func newObservedContext(tb testing.TB) (caddy.Context, *zapobserver.ObservedLogs
 	observedCore = core
 	ctx, err := caddy.ProvisionContext(&caddy.Config{
 		Admin:      &caddy.AdminConfig{Disabled: true},
-		StorageRaw: must(json.Marshal(map[string]string{"module": "file_system", "root": tb.TempDir()})),
+		StorageRaw: must(json.Marshal(map[string]string{"module": "file_system", "root": storageFolder(tb)})),
 		Logging: &caddy.Logging{Logs: map[string]*caddy.CustomLog{"default": {BaseLog: caddy.BaseLog{
 			WriterRaw: json.RawMessage(`{"output": "discard"}`),
 			CoreRaw:   json.RawMessage(`{"module": "openid_connect_test"}`),
@@ -62,6 +64,27 @@ func newObservedContext(tb testing.TB) (caddy.Context, *zapobserver.ObservedLogs
 		tb.Fatal(err)
 	}
 	return ctx, logs
+}
+
+// storageFolder is a folder for Caddy's storage. Renewals go on when the answer that a test has waited for is there, and may write to it.
+func storageFolder(tb testing.TB) string {
+	tb.Helper()
+	folder, err := os.MkdirTemp("", "openid-connect-*") //nolint:usetesting // as it says
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { waitUntil(tb, func() bool { return os.RemoveAll(folder) == nil }) })
+	return folder
+}
+
+// rest waits until nothing of renewals is under way in a handler, but not for long: the provider may have been told to hang.
+func (h *Handler) rest() {
+	if h.runtime == nil || h.runtime.login == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	h.runtime.login.renewals.settle(ctx)
 }
 
 // observedCore is for the next logModule to be loaded.
@@ -134,6 +157,7 @@ func provisionSite(tb testing.TB, h *Handler) *site {
 	s.server.Config.Protocols.SetUnencryptedHTTP2(true)
 	tb.Cleanup(func() {
 		s.server.Close()
+		h.rest()
 		if err := h.Cleanup(); err != nil {
 			tb.Error(err)
 		}

@@ -33,7 +33,7 @@ type folderStorage struct {
 
 func newFolderStorage(t *testing.T) *folderStorage {
 	t.Helper()
-	return &folderStorage{FileStorage: certmagic.FileStorage{Path: t.TempDir()}}
+	return &folderStorage{FileStorage: certmagic.FileStorage{Path: storageFolder(t)}}
 }
 
 var errStorage = errors.New("the disk is on fire")
@@ -142,6 +142,7 @@ func newSiteOn(t *testing.T, storage certmagic.Storage, p *optest.Provider, sett
 	s.server.Start()
 	t.Cleanup(func() {
 		s.server.Close()
+		h.rest()
 		if err := h.Cleanup(); err != nil {
 			t.Error(err)
 		}

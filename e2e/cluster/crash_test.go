@@ -36,8 +36,8 @@ var crashMoments = []crash{
 		return redis.hold(true, takesLock), func() { redis.release(true) }
 	}},
 	{name: "before the provider takes the grant", sent: true, arrange: func(c *clusterTest, _ *tap) (<-chan struct{}, func()) {
-		wait, reached := make(chan struct{}), make(chan struct{})
-		c.provider.FailRefresh(optest.Fault{Wait: wait, Times: 1})
+		reached := make(chan struct{})
+		c.provider.FailRefresh(optest.Fault{Hang: true, Times: 1}) // until the gateway is gone
 		attempts := c.provider.RefreshAttempts()
 		go func() {
 			defer close(reached)
@@ -45,7 +45,7 @@ var crashMoments = []crash{
 				time.Sleep(5 * time.Millisecond) // the provider has nothing to wait on
 			}
 		}()
-		return reached, func() { close(wait) }
+		return reached, func() {}
 	}},
 	{name: "while the answer is on its way", lost: true, sent: true, arrange: func(c *clusterTest, _ *tap) (<-chan struct{}, func()) {
 		proceed, reached := make(chan struct{}), make(chan struct{})

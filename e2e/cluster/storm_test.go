@@ -82,7 +82,8 @@ func (s *storm) expectCalm(t *testing.T, c *clusterTest, before int) {
 	all, attempts, seen := c.provider.RefreshGrants(), c.provider.RefreshAttempts(), c.upstream.Counts()
 	grants := all - before
 	t.Logf("%s: %d requests, %d grants in %d attempts, %d tokens at the upstream (latest %s after its end), slowest answer %s, %d sent again",
-		s.duration, s.requests, grants, attempts, seen.Tokens, seen.Latest.Round(time.Millisecond), s.slowest.Round(time.Millisecond), c.front.Resent.Load())
+		s.duration, s.requests, all, attempts, seen.Tokens, seen.Latest.Round(time.Millisecond), s.slowest.Round(time.Millisecond),
+		c.front.Resent.Load())
 	for _, failure := range slices.Sorted(maps.Keys(s.failures)) {
 		t.Errorf("%d of %d requests failed: %s", s.failures[failure], s.requests, failure)
 	}
