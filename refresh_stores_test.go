@@ -170,22 +170,28 @@ func TestStoreThatFailsBeforeTheGrant(t *testing.T) {
 }
 
 // A session whose token has expired while it was remembered, and whose store fails at that moment, has not ended: the provider was not even
-// asked.
+// asked. Who needs no token goes on.
 func TestStoreThatFailsWhenTheTokenExpires(t *testing.T) {
 	t.Parallel()
 	for _, policy := range []string{"keep", "end"} {
-		t.Run(policy, func(t *testing.T) {
-			t.Parallel()
-			r, storage := newStored(t, inStorage+"access_token_expires_leeway 0\nrefresh_failure "+policy)
-			r.pass(tokenLife - time.Second)
-			r.wantServed(0)
-			storage.noLoad.Store(true)
-			r.pass(time.Second)
-			r.wantUnavailableSomehow()
-			storage.noLoad.Store(false)
-			r.pass(maxPause)
-			r.wantServed(1)
-		})
+		for _, passesOn := range []string{withToken, ""} {
+			t.Run(policy+" "+passesOn, func(t *testing.T) {
+				t.Parallel()
+				r, storage := newStored(t, passesOn+strings.TrimPrefix(inStorage, withToken)+"access_token_expires_leeway 0\nrefresh_failure "+policy)
+				r.pass(tokenLife - time.Second)
+				r.wantServed(0)
+				storage.noLoad.Store(true)
+				r.pass(time.Second)
+				if passesOn != "" {
+					r.wantUnavailableSomehow()
+				} else {
+					r.wantServed(0)
+				}
+				storage.noLoad.Store(false)
+				r.pass(maxPause)
+				r.wantServed(1)
+			})
+		}
 	}
 }
 
