@@ -59,6 +59,7 @@ type grant struct {
 	session     string
 	user        Claims
 	authTime    time.Time
+	issued      time.Time // the code
 	spent       bool
 	refreshed   bool      // not by the login itself
 	expires     time.Time // of the access token
@@ -93,9 +94,14 @@ func (p *Provider) AuthorizeRequests() []url.Values {
 }
 
 // NewCode issues a code for an authorization request, as the authorization endpoint
-// would, for the user of the moment. Nothing is checked; client_id is the client's
+// would, for the user of the moment in a session of its own. Nothing is checked; client_id is the client's
 // and scope is openid where the request leaves them out.
 func (p *Provider) NewCode(request url.Values) string {
+	return p.newCode(request, p.signAnew(p.now()))
+}
+
+// newCode issues a code for who is signed in.
+func (p *Provider) newCode(request url.Values, who signedIn) string {
 	acr, _, _ := strings.Cut(request.Get("acr_values"), " ")
 	now, code := p.now(), rand.Text()
 	p.mu.Lock()
@@ -108,9 +114,10 @@ func (p *Provider) NewCode(request url.Values) string {
 		challenge:   request.Get("code_challenge"),
 		acr:         acr,
 		maxAge:      request.Has("max_age"),
-		session:     rand.Text(),
-		user:        p.login.user,
-		authTime:    now,
+		session:     who.sid,
+		user:        who.user,
+		authTime:    who.authTime,
+		issued:      now,
 	}
 	if request.Has("client_id") {
 		g.client = request.Get("client_id")
@@ -144,13 +151,18 @@ func (p *Provider) authorize(request RecordedRequest) response {
 	}
 	hooks := p.hooks()
 	answer := make(url.Values)
+	header := make(http.Header)
 	if hooks.authorizeError != "" {
 		answer.Set("error", hooks.authorizeError)
 		if hooks.authorizeDescription != "" {
 			answer.Set("error_description", hooks.authorizeDescription)
 		}
+	} else if who, refusal := p.signOn(request, values); refusal != "" {
+		answer.Set("error", refusal)
+		header.Set(silentHeader, "1")
 	} else {
-		answer.Set("code", p.NewCode(values))
+		answer.Set("code", p.newCode(values, who))
+		p.tellBrowser(header, who)
 	}
 	if values.Has("state") {
 		answer.Set("state", values.Get("state"))
@@ -160,16 +172,17 @@ func (p *Provider) authorize(request RecordedRequest) response {
 	}
 	runHook(p, hooks.authorizeResponse, answer)
 	if values.Get("response_mode") == "form_post" {
-		return answerFormPost(values.Get("redirect_uri"), answer)
+		page := answerFormPost(values.Get("redirect_uri"), answer)
+		maps.Copy(page.header, header)
+		return page
 	}
 	target, separator := values.Get("redirect_uri"), "?"
 	if strings.Contains(target, "?") {
 		separator = "&"
 	}
-	return response{status: http.StatusFound, header: http.Header{
-		"Location":      {target + separator + answer.Encode()},
-		"Cache-Control": {"no-store"},
-	}}
+	header.Set("Location", target+separator+answer.Encode())
+	header.Set("Cache-Control", "no-store")
+	return response{status: http.StatusFound, header: header}
 }
 
 // checkAuthorize says what is wrong with an authorization request, if anything.

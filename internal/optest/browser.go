@@ -44,6 +44,10 @@ type Browser struct {
 	// a navigation passes, so that what follows comes from there.
 	Silent bool
 
+	// BlockThirdPartyCookies sends and accepts no cookies at all in what a page of
+	// another site embeds by Frame, Image and Fetch.
+	BlockThirdPartyCookies bool
+
 	// Now is the time by which cookies expire; nil is the time of the system.
 	Now func() time.Time
 
@@ -75,6 +79,9 @@ type Response struct {
 	Body   string
 	URL    string // of the last request
 	Steps  []Step // from the first request to the last
+
+	// Frames are the iframes that a navigation loaded on its way.
+	Frames []*Response
 }
 
 // Location returns where the response redirects to, as browsers read it. It is ""
@@ -105,7 +112,7 @@ func (b *Browser) Clone() *Browser {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	c := &Browser{
-		Header: b.Header.Clone(), Silent: b.Silent, Now: b.Now, tb: b.tb,
+		Header: b.Header.Clone(), Silent: b.Silent, BlockThirdPartyCookies: b.BlockThirdPartyCookies, Now: b.Now, tb: b.tb,
 		jar: b.jar.clone(), hosts: maps.Clone(b.hosts), trusted: slices.Clone(b.trusted), trustAll: b.trustAll,
 	}
 	b.tb.Cleanup(c.closeIdle)
@@ -154,20 +161,25 @@ func (b *Browser) transport() *http.Transport {
 			InsecureSkipVerify: b.trustAll, // only to loopback addresses
 			MinVersion:         tls.VersionTLS12,
 		},
-		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			host, _, err := net.SplitHostPort(address)
-			if err != nil {
-				return nil, err
-			}
-			if known, ok := hosts[strings.ToLower(host)]; ok {
-				address = known
-			} else if !isLoopback(host) {
-				return nil, fmt.Errorf("no address for %s", host)
-			}
-			return new(net.Dialer).DialContext(ctx, network, address)
-		},
+		DialContext: loopback(hosts),
 	}
 	return b.client
+}
+
+// loopback connects to this machine and to what hosts names.
+func loopback(hosts map[string]string) func(ctx context.Context, network, address string) (net.Conn, error) {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		host, _, err := net.SplitHostPort(address)
+		if err != nil {
+			return nil, err
+		}
+		if known, ok := hosts[strings.ToLower(host)]; ok {
+			address = known
+		} else if !isLoopback(host) {
+			return nil, fmt.Errorf("no address for %s", host)
+		}
+		return new(net.Dialer).DialContext(ctx, network, address)
+	}
 }
 
 // Get sends a GET as a script or a program would, with headers as "Name: value",
@@ -225,9 +237,10 @@ func (b *Browser) send(method string, u *url.URL, body string, header http.Heade
 	}
 	request.Header = header
 	cross.safe = method == http.MethodGet || method == http.MethodHead
+	third := b.BlockThirdPartyCookies && cross.embedded && !cross.sameSite
 
 	b.mu.Lock()
-	if cookies := b.jar.header(u, cross, b.now()); cookies != "" && header.Get("Cookie") == "" {
+	if cookies := b.jar.header(u, cross, b.now()); cookies != "" && header.Get("Cookie") == "" && !third {
 		header.Set("Cookie", cookies)
 	}
 	transport := b.transport()
@@ -259,7 +272,11 @@ func (b *Browser) send(method string, u *url.URL, body string, header http.Heade
 			b.drop(u, line, err.Error())
 			continue
 		}
-		if reason := b.jar.set(u, cookie, b.now()); reason != "" {
+		reason := b.refused(cookie, cross)
+		if reason == "" {
+			reason = b.jar.set(u, cookie, b.now())
+		}
+		if reason != "" {
 			b.drop(u, line, reason)
 		}
 	}

@@ -59,8 +59,8 @@ func (p *Provider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p.hold(r, fault)
 	}
 	var answer response
-	if isRefresh(name, request) && slices.ContainsFunc(faults, Fault.replaces) {
-		answer = answerJSON(http.StatusOK, nil) // so that nothing is spent
+	if spares(name, request) && slices.ContainsFunc(faults, Fault.replaces) {
+		answer = answerJSON(http.StatusOK, nil) // so that nothing is spent or ended
 	} else {
 		answer = p.answer(name, request)
 	}
@@ -99,6 +99,10 @@ func (p *Provider) Endpoint(name string) string {
 		return p.URL() + path + "/token"
 	case Userinfo:
 		return p.URL() + path + "/userinfo"
+	case EndSession:
+		return p.URL() + path + "/end-session"
+	case Revocation:
+		return p.URL() + path + "/revoke"
 	}
 	panic("optest: no URL for endpoint " + name)
 }
@@ -124,6 +128,10 @@ func (p *Provider) route(path string) string {
 		return Token
 	case "/userinfo":
 		return Userinfo
+	case "/end-session":
+		return p.offered(EndSession)
+	case "/revoke":
+		return p.offered(Revocation)
 	}
 	return Other
 }
@@ -144,6 +152,10 @@ func (p *Provider) answer(name string, request RecordedRequest) response {
 		return p.token(request)
 	case Userinfo:
 		return p.userinfo(request)
+	case EndSession:
+		return p.endSession(request)
+	case Revocation:
+		return p.revoke(request)
 	}
 	return answerError(http.StatusNotFound, "not_found")
 }
@@ -234,7 +246,7 @@ func (p *Provider) authenticate(endpoint string, request RecordedRequest) *respo
 
 	p.mu.Lock()
 	id, wantSecret, certificate, check := p.clientID, p.clientSecret, p.clientCertificate, p.checkAssertion
-	public := p.login.public && endpoint == Token
+	public := p.login.public && endpoint != Introspection
 	if assertion != "" {
 		p.assertions = newest(append(p.assertions, assertion), recordedRequests)
 		p.mark(assertion)

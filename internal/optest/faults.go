@@ -22,10 +22,12 @@ const (
 	Authorize      = "authorize"
 	Token          = "token"
 	Userinfo       = "userinfo"
+	EndSession     = "end-session"
+	Revocation     = "revocation"
 	Other          = "other"
 )
 
-var endpointNames = []string{Discovery, OAuthDiscovery, JWKS, Introspection, Authorize, Token, Userinfo, Other}
+var endpointNames = []string{Discovery, OAuthDiscovery, JWKS, Introspection, Authorize, Token, Userinfo, EndSession, Revocation, Other}
 
 // recordedRequests is how many requests an endpoint remembers, the newest ones,
 // so that a benchmark does not fill the memory.
@@ -81,7 +83,7 @@ func (p *Provider) endpoint(name string) *endpoint {
 
 // Fail makes an endpoint misbehave, in place of an earlier fault. Where the fault has
 // an answer of its own, a code is spent all the same and a refresh token is not: that
-// is what LoseRefreshAnswer is for.
+// is what LoseRefreshAnswer is for. Nor does a session end then, or a token get revoked.
 func (p *Provider) Fail(endpoint string, fault Fault) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -92,6 +92,10 @@ func (p *Provider) markReceived(name string, request RecordedRequest) {
 		values, secret = authorizeParameters(request), []string{"state", "nonce"}
 	case Token:
 		values, secret = request.Form, []string{"code", "code_verifier"}
+	case EndSession:
+		values, secret = authorizeParameters(request), []string{"id_token_hint", "state"}
+	case Revocation:
+		values, secret = request.Form, []string{"token"}
 	}
 	for _, name := range secret {
 		for _, value := range values[name] {
@@ -153,7 +157,7 @@ func (p *Provider) spend(code string) *grant {
 		return nil
 	}
 	g.spent = true
-	if !now.Before(g.authTime.Add(codeLifetime)) {
+	if !now.Before(g.issued.Add(codeLifetime)) {
 		return nil
 	}
 	return g

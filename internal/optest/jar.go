@@ -40,6 +40,7 @@ type crossing struct {
 	sameSite   bool
 	navigation bool
 	safe       bool // GET and HEAD
+	embedded   bool // by a page that stays
 }
 
 func (j *jar) clone() jar {

@@ -34,7 +34,7 @@ func (p *Provider) forget(now time.Time) {
 		return
 	}
 	// A spent code stays a while, so that a second attempt is found out.
-	maps.DeleteFunc(p.login.codes, func(_ string, g *grant) bool { return now.After(g.authTime.Add(2 * codeLifetime)) })
+	maps.DeleteFunc(p.login.codes, func(_ string, g *grant) bool { return now.After(g.issued.Add(2 * codeLifetime)) })
 	maps.DeleteFunc(p.login.granted, func(token string, g *grant) bool {
 		expired := !now.Before(g.expires)
 		if expired {

@@ -25,6 +25,7 @@ func (p *Provider) Metadata() map[string]any {
 		algorithms[key.Algorithm] = true
 	}
 	public, iss := p.login.public, p.login.iss
+	endSession, revocation := p.logout.endSession, p.logout.revocation
 	p.mu.Unlock()
 	m := map[string]any{
 		"issuer":                                                   p.Issuer(),
@@ -45,8 +46,21 @@ func (p *Provider) Metadata() map[string]any {
 		"introspection_endpoint_auth_methods_supported":            methods,
 		"introspection_endpoint_auth_signing_alg_values_supported": assertionAlgorithms,
 	}
+	if endSession {
+		m["end_session_endpoint"] = base + "/end-session"
+		m["backchannel_logout_supported"], m["backchannel_logout_session_supported"] = true, true
+		m["frontchannel_logout_supported"], m["frontchannel_logout_session_supported"] = true, true
+	}
+	if revocation {
+		m["revocation_endpoint"] = base + "/revoke"
+		m["revocation_endpoint_auth_methods_supported"] = methods
+		m["revocation_endpoint_auth_signing_alg_values_supported"] = assertionAlgorithms
+	}
 	if public {
 		m["token_endpoint_auth_methods_supported"] = []string{"none"}
+		if revocation {
+			m["revocation_endpoint_auth_methods_supported"] = []string{"none"}
+		}
 	}
 	if iss {
 		m["authorization_response_iss_parameter_supported"] = true

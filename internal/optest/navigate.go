@@ -14,7 +14,8 @@ import (
 const mostRedirects = 20
 
 // Navigate is a person who types an address. It follows redirects, and submits the
-// forms that the provider answers with response_mode=form_post, twenty in all.
+// forms that the provider answers with response_mode=form_post, twenty in all. A page of
+// front-channel logout loads its iframes and goes on.
 func (b *Browser) Navigate(target string) *Response {
 	b.tb.Helper()
 	return b.navigate("", http.MethodGet, target, "")
@@ -48,6 +49,7 @@ func (b *Browser) navigate(from, method, target, body string) *Response {
 	}
 	var chain []*url.URL
 	var steps []Step
+	var frames []*Response
 	home := origin(u)
 	for {
 		chain = append(chain, u)
@@ -55,6 +57,10 @@ func (b *Browser) navigate(from, method, target, body string) *Response {
 		response := b.send(method, u, body, header, cross)
 		response.Steps = append(steps, response.Steps...)
 		steps = response.Steps
+		if showsFrames(response) {
+			frames = append(frames, b.LoadFrames(response)...)
+		}
+		response.Frames = frames
 		if len(steps) > mostRedirects {
 			return response
 		}
@@ -63,7 +69,8 @@ func (b *Browser) navigate(from, method, target, body string) *Response {
 			return response
 		}
 		// A form is on a page, and so is the button at a provider.
-		if !isRedirect(response.Status) || !b.Silent && origin(u) != home {
+		button := !b.Silent && origin(u) != home && response.Header.Get(silentHeader) == ""
+		if !isRedirect(response.Status) || button {
 			page, chain = u, nil
 		}
 		if next.Fragment == "" {
@@ -74,8 +81,9 @@ func (b *Browser) navigate(from, method, target, body string) *Response {
 }
 
 var (
-	formTag  = regexp.MustCompile(`<form method="post" action="([^"]*)">`)
-	inputTag = regexp.MustCompile(`<input type="hidden" name="([^"]*)" value="([^"]*)">`)
+	formTag    = regexp.MustCompile(`<form method="post" action="([^"]*)">`)
+	refreshTag = regexp.MustCompile(`<meta http-equiv="refresh" content="0; url=([^"]*)">`)
+	inputTag   = regexp.MustCompile(`<input type="hidden" name="([^"]*)" value="([^"]*)">`)
 )
 
 // follow returns the request that a response leads to by itself, if any.
@@ -88,6 +96,9 @@ func follow(response *Response, method, body string) (next *url.URL, nextMethod,
 		}
 		return next, method, body
 	}
+	if refresh := refreshTag.FindStringSubmatch(response.Body); showsFrames(response) && refresh != nil {
+		return resolved(response, html.UnescapeString(refresh[1])), http.MethodGet, ""
+	}
 	form := formTag.FindStringSubmatch(response.Body)
 	if response.Status != http.StatusOK || form == nil || !strings.Contains(response.Body, submitsItself) {
 		return nil, "", ""
@@ -97,6 +108,11 @@ func follow(response *Response, method, body string) (next *url.URL, nextMethod,
 		values.Add(html.UnescapeString(input[1]), html.UnescapeString(input[2]))
 	}
 	return resolved(response, html.UnescapeString(form[1])), http.MethodPost, values.Encode()
+}
+
+// showsFrames tells whether a response is the provider's page of front-channel logout.
+func showsFrames(response *Response) bool {
+	return response.Status == http.StatusOK && strings.Contains(response.Body, loadsFrames)
 }
 
 // resolved is nil where browsers would stay.

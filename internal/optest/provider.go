@@ -6,7 +6,8 @@
 // correct; [Provider.Fail], [Provider.FailRefresh], [Provider.SetJWKS], [Provider.SetMetadata],
 // [Provider.Down], the signing functions and the hooks of the login, such as
 // [Provider.SetAuthorizeResponse], make it wrong in exactly one way. A [Browser]
-// is what logs in.
+// is what logs in. Single sign-on, logout and revocation are there with [WithSSO],
+// [WithEndSession] and [WithRevocation].
 package optest
 
 import (
@@ -55,6 +56,8 @@ type Provider struct {
 	advanced          time.Duration
 	login             login
 	refreshes         refreshes
+	logout            logout
+	known             []*Key // all that ever were published or signed
 
 	// Edits run one at a time, apart from mu, so that they may call the provider.
 	metadataMu   sync.Mutex
@@ -71,6 +74,9 @@ type options struct {
 	certificate *tls.Certificate
 	oauthOnly   bool
 	iss         bool
+	sso         bool
+	endSession  bool
+	revocation  bool
 }
 
 // Option changes how a provider starts.
@@ -146,6 +152,8 @@ func start(tb testing.TB, opts []Option) (*Provider, error) {
 		clientSecret: "secret",
 		login:        newLogin(settings.iss),
 		refreshes:    newRefreshes(),
+		logout:       logout{sso: settings.sso, endSession: settings.endSession, revocation: settings.revocation, redirect: true},
+		known:        []*Key{rs, es},
 	}
 	for _, name := range endpointNames {
 		p.endpoints[name] = &endpoint{changed: make(chan struct{})}
@@ -226,6 +234,7 @@ func (p *Provider) AddKey(key *Key) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.keys = append(p.keys, key)
+	p.know(key)
 }
 
 // RemoveKey stops publishing the keys with that ID. The provider goes on
@@ -251,6 +260,7 @@ func (p *Provider) Rotate(tb testing.TB) *Key {
 	p.keys = slices.DeleteFunc(p.keys, func(k *Key) bool { return k == old })
 	p.keys = append(p.keys, key)
 	p.signing = key
+	p.know(key)
 	return key
 }
 
@@ -259,6 +269,7 @@ func (p *Provider) SetSigningKey(key *Key) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.signing = key
+	p.know(key)
 }
 
 // SetJWKS serves these bytes as the key set; nil goes back to the real one.

@@ -175,24 +175,3 @@ func fromJWK(t *testing.T, jwk map[string]any) crypto.PublicKey {
 	}
 	return ed25519.PublicKey(member("x"))
 }
-
-func verify(alg string, public crypto.PublicKey, input string, signature []byte) bool {
-	if public, ok := public.(ed25519.PublicKey); ok {
-		return ed25519.Verify(public, []byte(input), signature)
-	}
-	hash := map[string]crypto.Hash{"256": crypto.SHA256, "384": crypto.SHA384, "512": crypto.SHA512}[alg[2:]]
-	digest := hash.New()
-	digest.Write([]byte(input))
-	sum := digest.Sum(nil)
-	switch public := public.(type) {
-	case *rsa.PublicKey:
-		if alg[:2] == "PS" {
-			return rsa.VerifyPSS(public, hash, sum, signature, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash}) == nil
-		}
-		return rsa.VerifyPKCS1v15(public, hash, sum, signature) == nil
-	case *ecdsa.PublicKey:
-		half := len(signature) / 2
-		return ecdsa.Verify(public, sum, new(big.Int).SetBytes(signature[:half]), new(big.Int).SetBytes(signature[half:]))
-	}
-	return false
-}
