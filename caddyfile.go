@@ -54,6 +54,7 @@ func init() {
 //		client_secret                         <secret>
 //		token_endpoint_auth_method            <method>
 //		introspection_endpoint_auth_method    <method>
+//		revocation_endpoint_auth_method       <method>
 //		client_private_key                    <file, PEM or JWK>
 //		client_private_key_id                 <kid>
 //		client_jwt_assertion_alg              <algorithm>
@@ -108,6 +109,13 @@ func init() {
 //		refresh_grace                         <duration>
 //		refresh_failure                       keep|end
 //		refresh_coordination                  auto|local|storage
+//
+//		# their end
+//		logout_path                           <path>
+//		post_logout_redirect_uri              <path or url>
+//		revoke_tokens_on_logout               [<on|off>]
+//		backchannel_logout                    [<on|off>]
+//		frontchannel_logout                   [<on|off>]
 //
 //		# bearer tokens
 //		bearer_only                           [<on|off>]
@@ -243,6 +251,7 @@ var subdirectives = map[string]func(*parser) error{
 	"client_secret":                      text(func(h *Handler) *string { return &h.ClientSecret }),
 	"token_endpoint_auth_method":         choice(func(h *Handler) *string { return &h.TokenEndpointAuthMethod }, clientAuthentications),
 	"introspection_endpoint_auth_method": choice(func(h *Handler) *string { return &h.IntrospectionEndpointAuthMethod }, clientAuthentications),
+	"revocation_endpoint_auth_method":    choice(func(h *Handler) *string { return &h.RevocationEndpointAuthMethod }, clientAuthentications),
 	"client_private_key":                 text(func(h *Handler) *string { return &h.ClientPrivateKey }),
 	"client_private_key_id":              text(func(h *Handler) *string { return &h.ClientPrivateKeyID }),
 	"client_jwt_assertion_alg":           text(func(h *Handler) *string { return &h.ClientJWTAssertionAlg }),
@@ -276,6 +285,11 @@ var subdirectives = map[string]func(*parser) error{
 	"refresh_grace":                      duration(func(h *Handler) **Duration { return &h.RefreshGrace }),
 	"refresh_failure":                    choice(func(h *Handler) *string { return &h.RefreshFailure }, refreshFailures),
 	"refresh_coordination":               choice(func(h *Handler) *string { return &h.RefreshCoordination }, refreshCoordinations),
+	"logout_path":                        text(func(h *Handler) *string { return &h.LogoutPath }),
+	"post_logout_redirect_uri":           text(func(h *Handler) *string { return &h.PostLogoutRedirectURI }),
+	"revoke_tokens_on_logout":            flag(func(h *Handler) *bool { return &h.RevokeTokensOnLogout }),
+	"backchannel_logout":                 optionalFlag(func(h *Handler) **bool { return &h.BackchannelLogout }),
+	"frontchannel_logout":                flag(func(h *Handler) *bool { return &h.FrontchannelLogout }),
 	"bearer_only":                        flag(func(h *Handler) *bool { return &h.BearerOnly }),
 	"ignore_bearer":                      flag(func(h *Handler) *bool { return &h.IgnoreBearer }),
 	"bearer_token_from":                  (*parser).bearerTokenFrom,

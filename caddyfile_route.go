@@ -114,7 +114,7 @@ func (h *Handler) ownPaths() ([]string, error) {
 	if h.BearerOnly {
 		return paths, nil
 	}
-	for _, setting := range []struct{ field, value string }{{"redirect_uri", h.RedirectURI}, {"path_prefix", h.PathPrefix}} {
+	for _, setting := range []struct{ field, value string }{{"redirect_uri", h.RedirectURI}, {"path_prefix", h.PathPrefix}, {"logout_path", h.LogoutPath}} {
 		if strings.Contains(setting.value, "{") {
 			return nil, fieldError(setting.field, "a directive with a matcher needs it without placeholders, to find its own endpoints")
 		}
@@ -140,7 +140,7 @@ func checkSiblings(h httpcaddyfile.Helper, handler *Handler, token caddyfile.Tok
 	siblings, _ := h.State[key].([]sibling)
 	for _, other := range siblings {
 		sameEndpoints := or(other.handler.PathPrefix, defaultPathPrefix) == or(handler.PathPrefix, defaultPathPrefix) ||
-			other.handler.callbackPath() == handler.callbackPath()
+			other.handler.callbackPath() == handler.callbackPath() || other.handler.logoutEndpoint() == handler.logoutEndpoint()
 		sameClient := other.handler.Issuer == handler.Issuer && other.handler.Discovery == handler.Discovery &&
 			other.handler.ClientID == handler.ClientID
 		switch {

@@ -225,10 +225,10 @@ func (rt *runtime) finishLogin(
 		repeated.warns = first // a reload says nothing new
 		return true, rt.refuseCallback(w, r, st, state, transaction, &repeated)
 	}
-	if first || !l.memory.isSuperseded(result.id) {
+	if first || !l.memory.isSuperseded(result.id) && !l.isRevoked(&session.Session{ID: result.id}, rt.now()) {
 		v.reply = append(v.reply, result.cookies...)
 	} else {
-		rt.forget(st, state, transaction) // the browser has a newer session than this one
+		rt.forget(st, state, transaction) // the browser has a newer session than this one, or has logged out
 	}
 	st.setCookies(w.Header(), v.reply)
 	rt.goTo(w, r, result.target)
@@ -285,6 +285,7 @@ func (rt *runtime) redeem(
 		l.memory.supersede(old.ID, rt.now().Add(min(l.absolute, 24*time.Hour)))
 		rt.forgetSession(ctx, old)
 	}
+	rt.shareSID(ctx, sess)
 	outcome.id = sess.ID
 	outcome.target = location(returnURLOf(state, transaction), publicOrigin(r))
 	outcome.cookies = append(slices.Clip(cookies),
@@ -293,6 +294,7 @@ func (rt *runtime) redeem(
 	rt.metrics.login(resultSucceeded)
 	rt.logger.Info("login", zap.String("issuer", rt.issuerName), zap.String("user_id", or(user, sess.Subject)), zap.String("host", r.Host),
 		zap.String("request_id", requestID(r)))
+	rt.emit(r, eventLogin, map[string]any{"user_id": or(user, sess.Subject), "subject": sess.Subject})
 	return nil
 }
 

@@ -41,6 +41,9 @@ func (rt *runtime) refuse(w http.ResponseWriter, r *http.Request, st *requestSta
 		method = methodNone
 	}
 	rt.metrics.request(method, resultOf(a.status))
+	if a.status == http.StatusForbidden && (st.signedIn || scheme != "") {
+		rt.emit(r, eventDenied, map[string]any{"reason": string(refused.reason), "method": method, "account": refused.account})
+	}
 
 	header := w.Header()
 	header.Set("Cache-Control", "no-store")

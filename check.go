@@ -52,7 +52,7 @@ func (h *Handler) check() error {
 	for _, check := range []func() error{
 		h.checkProvider, h.checkLists, h.checkTokens, h.checkKeys, h.checkClient, h.checkDurations, h.checkRules, h.checkHeaders,
 		h.checkResource, h.checkLogin, h.checkParameters, h.checkEndpoints, h.checkSession, h.checkSessionContents,
-		h.checkRefresh,
+		h.checkRefresh, h.checkLogout,
 	} {
 		if err := check(); err != nil {
 			return err

@@ -43,6 +43,7 @@ func (h *Handler) checkClient() error {
 	for _, method := range []struct{ field, value string }{
 		{"token_endpoint_auth_method", h.TokenEndpointAuthMethod},
 		{"introspection_endpoint_auth_method", h.IntrospectionEndpointAuthMethod},
+		{"revocation_endpoint_auth_method", h.RevocationEndpointAuthMethod},
 	} {
 		if err := h.oneOf(method.field, method.value, clientAuthentications); err != nil {
 			return err

@@ -8,9 +8,9 @@ import (
 	"github.com/caddy-openid-connect/caddy-openid-connect/internal/provider"
 )
 
-// otherEndpoints are those below path_prefix that cannot be the callback as well, with the names that are kept for logouts.
+// otherEndpoints are those below path_prefix that cannot be the callback as well, whether they are switched on or not.
 var otherEndpoints = []string{
-	endpointLogin, endpointLoggedOut, endpointSession, endpointJWKS, "/logout", "/backchannel-logout", "/frontchannel-logout",
+	endpointLogin, endpointLogout, endpointLoggedOut, endpointSession, endpointJWKS, endpointBackchannelLogout, endpointFrontchannelLogout,
 }
 
 // isPlainPath reports whether a path can be one of our endpoints: everybody reads it alike, byte for byte.

@@ -20,9 +20,13 @@ import (
 const (
 	endpointCallback  = "/callback"
 	endpointLogin     = "/login"
+	endpointLogout    = "/logout"
 	endpointLoggedOut = "/logged-out"
 	endpointSession   = "/session"
 	endpointJWKS      = "/jwks.json"
+
+	endpointBackchannelLogout  = "/backchannel-logout"
+	endpointFrontchannelLogout = "/frontchannel-logout"
 
 	defaultPathPrefix = "/oauth2"
 )
@@ -30,9 +34,16 @@ const (
 // endpointPaths are the paths that a handler answers itself.
 func (h *Handler) endpointPaths() []string {
 	prefix := or(h.PathPrefix, defaultPathPrefix)
-	return []string{
-		h.callbackPath(), prefix + endpointLogin, prefix + endpointLoggedOut, prefix + endpointSession, prefix + endpointJWKS,
+	paths := []string{
+		h.callbackPath(), prefix + endpointLogin, h.logoutEndpoint(), prefix + endpointLoggedOut, prefix + endpointSession, prefix + endpointJWKS,
 	}
+	if h.handlesBackchannel() {
+		paths = append(paths, prefix+endpointBackchannelLogout)
+	}
+	if h.FrontchannelLogout {
+		paths = append(paths, prefix+endpointFrontchannelLogout)
+	}
+	return paths
 }
 
 // callbackPath is where the provider sends browsers back to.
@@ -50,15 +61,19 @@ func (h *Handler) callbackPath() string {
 // ownEndpoint returns the name of the endpoint that a request is for, "" for all other requests: by the path as the client sent it,
 // exact and undecoded, whatever rewrites have made of it.
 func (l *login) ownEndpoint(path string) string {
-	if path == l.redirectPath {
+	switch path {
+	case l.redirectPath:
 		return endpointCallback
+	case l.logoutPath:
+		return endpointLogout
 	}
 	name, ok := strings.CutPrefix(path, l.prefix)
 	if !ok {
 		return ""
 	}
-	switch name {
-	case endpointLogin, endpointLoggedOut, endpointSession, endpointJWKS:
+	switch {
+	case name == endpointLogin, name == endpointLoggedOut, name == endpointSession, name == endpointJWKS,
+		name == endpointBackchannelLogout && l.backchannel, name == endpointFrontchannelLogout && l.frontchannel:
 		return name
 	default:
 		return ""
@@ -83,6 +98,12 @@ func (rt *runtime) endpoint(w http.ResponseWriter, r *http.Request, st *requestS
 		return rt.serveCallback(w, r, st)
 	case endpointLogin:
 		return rt.serveLogin(w, r, st)
+	case endpointLogout:
+		return rt.serveLogout(w, r, st)
+	case endpointBackchannelLogout:
+		return rt.serveBackchannelLogout(w, r, st)
+	case endpointFrontchannelLogout:
+		return rt.serveFrontchannelLogout(w, r, st)
 	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
@@ -96,9 +117,7 @@ func (rt *runtime) endpoint(w http.ResponseWriter, r *http.Request, st *requestS
 		w.Header().Set("Cache-Control", "public, max-age=3600")
 		return writeBody(w, r, http.StatusOK, "application/jwk-set+json", rt.login.publicKeys)
 	default:
-		return rt.pages.write(w, r, pageData{
-			Page: pageSignedOut, Status: http.StatusOK, Action: rt.login.loginURL("", ""),
-		})
+		return rt.serveLoggedOut(w, r, st)
 	}
 }
 
@@ -201,7 +220,8 @@ func (rt *runtime) serveSession(w http.ResponseWriter, r *http.Request, st *requ
 		Subject       string `json:"subject,omitempty"`
 		ExpiresIn     int64  `json:"expires_in,omitempty"`
 		LoginURL      string `json:"login_url"`
-	}{LoginURL: l.loginURL("", "")}
+		LogoutURL     string `json:"logout_url"`
+	}{LoginURL: l.loginURL("", ""), LogoutURL: l.logoutPath}
 	if opened != nil {
 		answer.Authenticated, answer.Subject = true, opened.Subject
 		answer.ExpiresIn = int64((l.restOf(opened.Session, rt.now()) + time.Second - 1) / time.Second)

@@ -64,6 +64,7 @@ const (
 	reasonSessionInvalid     Reason = "session_invalid"
 	reasonSessionExpired     Reason = "session_expired"
 	reasonSessionIdle        Reason = "session_idle"
+	reasonSessionRevoked     Reason = "session_revoked"
 	reasonRefreshRejected    Reason = "refresh_rejected"
 	reasonRefreshUnavailable Reason = "refresh_unavailable"
 	reasonStoreUnavailable   Reason = "store_unavailable"
@@ -74,6 +75,10 @@ const (
 	reasonDiscoveryIssuerMismatch  Reason = "discovery_issuer_mismatch"
 	reasonKeysUnavailable          Reason = "keys_unavailable"
 	reasonIntrospectionUnavailable Reason = "introspection_unavailable"
+
+	// logouts
+	reasonLogoutTokenInvalid Reason = "logout_token_invalid"
+	reasonCrossSiteLogout    Reason = "cross_site_logout"
 )
 
 // OAuth error codes (RFC 6750 section 3.1) and our own for answers that have none.
@@ -274,6 +279,10 @@ var answers = map[Reason]answer{
 		http.StatusUnauthorized, codeLoginRequired, "Authentication is required.",
 		"the session was not used for idling_timeout",
 	},
+	reasonSessionRevoked: {
+		http.StatusUnauthorized, codeLoginRequired, "Authentication is required.",
+		"the user has signed out, or the provider or an operator has ended the session; this is a copy of its cookie, or another tab's",
+	},
 	reasonRefreshRejected: {
 		http.StatusUnauthorized, codeLoginRequired, "Authentication is required.",
 		"the provider no longer takes the session's refresh token: see got; signed out there, disabled, or the token has its own end",
@@ -302,6 +311,14 @@ var answers = map[Reason]answer{
 	reasonKeysUnavailable: {
 		http.StatusServiceUnavailable, codeUnavailable, "The identity provider cannot be reached.",
 		"open the provider's jwks_uri from this machine",
+	},
+	reasonLogoutTokenInvalid: {
+		http.StatusBadRequest, codeInvalidRequest, "The logout token is not valid.",
+		"see error, expected and got; the provider must know this client_id, and sign as it signs ID tokens",
+	},
+	reasonCrossSiteLogout: {
+		http.StatusForbidden, codeAccessDenied, "Another site tried to sign you out here.",
+		"a POST to the logout endpoint must come from this site",
 	},
 	reasonIntrospectionUnavailable: {
 		http.StatusServiceUnavailable, codeUnavailable, "The identity provider cannot be reached.",

@@ -111,7 +111,9 @@ func (rt *runtime) complete(
 	if refused != nil {
 		rt.logger.Warn("the login has no claim that names its user", zap.String("expected", rt.usernameClaim.text), zap.String("got", refused.got))
 	}
-	sess = l.newSession(tokens, token, claims, needs.keeps, rt.now())
+	keeps := needs.keeps
+	keeps.rawIDToken = keeps.rawIDToken || l.wantsHint(metadata)
+	sess = l.newSession(tokens, token, claims, keeps, rt.now())
 	sess.Renewed, sess.AccessExpires = asked, l.accessExpiry(tokens, asked)
 	sess.UserinfoClaims = fromUserinfo
 	if transaction.Nonce != "" {
@@ -146,6 +148,11 @@ func (l *login) newSession(
 		sess.IDTokenClaims = token.payload
 	}
 	return sess
+}
+
+// wantsHint reports whether a session keeps its ID token for the logout, which takes one as a hint of whose session ends.
+func (l *login) wantsHint(metadata *provider.Metadata) bool {
+	return l.keepsHint && metadata.EndSession != ""
 }
 
 // accessExpiry is the end of an access token that was asked for at that time: as the answer says, else as the token itself does, else as

@@ -139,6 +139,14 @@ func (rt *runtime) deleteDead(r *http.Request, st *requestState) {
 	if !slices.Contains([]Reason{reasonSessionInvalid, reasonRefreshRejected, reasonRefreshUnavailable}, st.dead) { // which anybody can send, or was told when it happened
 		rt.logger.Info("session ended", zap.String("reason", string(st.dead)), zap.String("hint", answers[st.dead].hint),
 			zap.String("issuer", rt.issuerName), zap.String("host", r.Host), zap.String("request_id", requestID(r)))
+		subject := ""
+		if v.carried != nil {
+			subject = v.carried.Subject
+		}
+		if st.dead != reasonSessionRevoked { // which was counted when it was ended
+			rt.metrics.sessionsEnded(string(st.dead), 1)
+		}
+		rt.emit(r, eventSessionEnded, map[string]any{"reason": string(st.dead), "subject": subject})
 	}
 }
 
@@ -281,7 +289,7 @@ func (rt *runtime) logRefusal(r *http.Request, st *requestState, refused *refusa
 	case errors.Is(refused.cause, context.Canceled): // by a client that has gone
 	case refused.reason == reasonSessionTooLarge, refused.reason == reasonStoreUnavailable && rt.login.renewals.mayTellStore(rt.now()):
 		level = zapcore.ErrorLevel
-	case a.status == http.StatusForbidden && refused.reason != reasonCrossSiteLogin:
+	case a.status == http.StatusForbidden && refused.reason != reasonCrossSiteLogin && refused.reason != reasonCrossSiteLogout:
 		level = zapcore.InfoLevel
 	case refused.warns:
 		level = zapcore.WarnLevel

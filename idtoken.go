@@ -91,6 +91,12 @@ func (rt *runtime) verifyIDToken(
 // verifyProviderSignature finds the key that has signed what the provider itself handed to us. An unknown key has the keys fetched again,
 // by a budget that no stranger's token can spend.
 func (rt *runtime) verifyProviderSignature(ctx context.Context, parsed *jose.Token, secretKeys *jose.KeySet) *refusal {
+	return rt.verifySignatureOf(ctx, parsed, secretKeys, rt.provider.RenewKeysForLogin)
+}
+
+func (rt *runtime) verifySignatureOf(
+	ctx context.Context, parsed *jose.Token, secretKeys *jose.KeySet, renew func(context.Context, *jose.KeySet) *jose.KeySet,
+) *refusal {
 	if secretKeys != nil {
 		_, _, refused := signingKey(parsed, secretKeys)
 		return refused
@@ -101,7 +107,7 @@ func (rt *runtime) verifyProviderSignature(ctx context.Context, parsed *jose.Tok
 	}
 	_, named, refused := signingKey(parsed, keys)
 	if refused != nil && !named {
-		if renewed := rt.provider.RenewKeysForLogin(ctx, keys); renewed != keys {
+		if renewed := renew(ctx, keys); renewed != keys {
 			_, _, refused = signingKey(parsed, renewed)
 		}
 	}
@@ -118,9 +124,20 @@ func (p *idTokenPolicy) checkClaims(token *jose.Token, metadata *provider.Metada
 	if _, ok := claims["events"]; ok {
 		return refuseClaim(reasonWrongTokenType, "an ID token", "a token with events")
 	}
+	if refused := p.checkParties(token, metadata, now); refused != nil {
+		return refused
+	}
+	if subject, ok := claims["sub"].(string); !ok || strings.TrimSpace(subject) == "" {
+		return refuseClaim(reasonMissingClaim, "sub", claims["sub"])
+	}
+	return nil
+}
+
+// checkParties judges who has made a token of the provider, for whom, and when.
+func (p *idTokenPolicy) checkParties(token *jose.Token, metadata *provider.Metadata, now time.Time) *refusal {
 	facts := &verifiedToken{notBefore: token.NotBefore, issuedAt: token.IssuedAt, expiry: token.Expiry}
 	bearer := tokenPolicy{issuer: p.issuer, tenants: p.tenants, skew: p.skew}
-	if refused := bearer.checkIssuer(facts, claims, metadata); refused != nil {
+	if refused := bearer.checkIssuer(facts, token.Claims, metadata); refused != nil {
 		return refused
 	}
 	if refused := bearer.checkDates(facts, now); refused != nil {
@@ -129,10 +146,7 @@ func (p *idTokenPolicy) checkClaims(token *jose.Token, metadata *provider.Metada
 	if token.IssuedAt.IsZero() {
 		return refuseClaim(reasonMissingClaim, "iat", nil)
 	}
-	if subject, ok := claims["sub"].(string); !ok || strings.TrimSpace(subject) == "" {
-		return refuseClaim(reasonMissingClaim, "sub", claims["sub"])
-	}
-	return p.checkAudience(claims)
+	return p.checkAudience(token.Claims)
 }
 
 // checkAudience judges who the token is for, and who asked for it.

@@ -46,11 +46,19 @@ type login struct {
 	idTokens     idTokenPolicy
 	needs        *sharedNeeds
 
+	logoutPath, postLogoutURI string                         // a path or a URL; empty: the page that says so
+	backchannel, frontchannel bool                           // logouts by the provider
+	keepsHint                 bool                           // an ID token for the logout
+	revokesTokens             bool                           // at the provider, at a logout
+	revocationClient          *provider.ClientAuthentication // for that
+
 	strict, framed bool // cookie_same_site strict, none
 	cookies        *session.Cookies
 	sealer         *session.Sealer
 	store          *session.Store    // nil: the cookie holds the session
+	storeKey       string            // of the store
 	shared         *session.Renewals // nil: renewals are not coordinated with other instances
+	revocations    *session.Revocations
 	loads          singleflight.Group
 	opened         *sessionCache
 	memory         *loginMemory
@@ -178,6 +186,10 @@ func (rt *runtime) compareMetadata(metadata *provider.Metadata) {
 				zap.String("expected", "one of "+logText(setting.offered)+" ("+setting.metadata+")"), zap.String("got", setting.value),
 				zap.String("issuer", rt.issuerName))
 		}
+	}
+	if l.revokesTokens && metadata.Revocation == "" {
+		rt.logger.Warn("the provider does not offer what is configured", zap.String("setting", "revoke_tokens_on_logout"),
+			zap.String("expected", "a revocation_endpoint"), zap.String("got", "none"), zap.String("issuer", rt.issuerName))
 	}
 }
 

@@ -25,6 +25,9 @@ type loginMemory struct {
 	superseded map[[16]byte]time.Time        // sessions that a newer login has replaced in its browser, and until when to know
 	deleted    map[[16]byte]time.Time        // dead sessions whose cookie a browser was told to drop, and until when to know
 	returned   map[string]time.Time          // marks of young sessions whose cookie has come back, and until when to know
+	carriedOut map[[32]byte]time.Time        // logout tokens, and until when they could come again
+	sids       map[[32]byte]time.Time        // what the provider calls sessions that have been seen, and until when they can live
+	longest    time.Duration                 // that a session lives at most
 	sweepAt    time.Time
 }
 
@@ -45,6 +48,8 @@ func newLoginMemory() *loginMemory {
 		superseded: make(map[[16]byte]time.Time),
 		deleted:    make(map[[16]byte]time.Time),
 		returned:   make(map[string]time.Time),
+		carriedOut: make(map[[32]byte]time.Time),
+		sids:       make(map[[32]byte]time.Time),
 	}
 }
 
@@ -161,6 +166,8 @@ func (m *loginMemory) sweep(now time.Time) {
 	maps.DeleteFunc(m.superseded, func(_ [16]byte, until time.Time) bool { return !now.Before(until) })
 	maps.DeleteFunc(m.deleted, func(_ [16]byte, until time.Time) bool { return !now.Before(until) })
 	maps.DeleteFunc(m.returned, func(_ string, until time.Time) bool { return !now.Before(until) })
+	maps.DeleteFunc(m.carriedOut, func(_ [32]byte, until time.Time) bool { return !now.Before(until) })
+	maps.DeleteFunc(m.sids, func(_ [32]byte, until time.Time) bool { return !now.Before(until) })
 }
 
 // makeRoomIn drops any entry of a full map.

@@ -52,12 +52,14 @@ type metrics struct {
 	requests         *prometheus.CounterVec
 	logins           *prometheus.CounterVec
 	refreshes        *prometheus.CounterVec
+	ended            *prometheus.CounterVec
 	validations      *prometheus.CounterVec
 	cacheHits        prometheus.Counter
 	cacheMisses      prometheus.Counter
 	providerRequests *prometheus.CounterVec
 	providerDuration *prometheus.HistogramVec
 	providerUp       *prometheus.GaugeVec
+	revocationListUp prometheus.Gauge
 
 	// resolved once, for the path of requests that are let through
 	allowedBearer, allowedSession, valid prometheus.Counter
@@ -78,6 +80,8 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 			"Logins that came back from the provider: succeeded, or the reason why not."), []string{"result"}),
 		refreshes: prometheus.NewCounterVec(counter("refreshes_total",
 			"Refresh tokens sent to the provider: succeeded, rejected by it, unavailable, or why the session could not go on."), []string{"result"}),
+		ended: prometheus.NewCounterVec(counter("sessions_ended_total",
+			"Sessions that have ended, as far as this instance was told: by a logout, or why."), []string{"reason"}),
 		validations: prometheus.NewCounterVec(counter("token_validations_total",
 			"Bearer tokens judged, by result and reason of refusal."), []string{"result", "reason"}),
 		cacheHits: prometheus.NewCounter(counter("token_cache_hits_total",
@@ -92,11 +96,14 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 		}, []string{"endpoint"}),
 		providerUp: prometheus.NewGaugeVec(prometheus.GaugeOpts(opts("provider_up",
 			"Whether the last fetch of the provider's metadata and keys succeeded.")), []string{"issuer"}),
+		revocationListUp: prometheus.NewGauge(prometheus.GaugeOpts(opts("revocation_list_up",
+			"Whether the list of ended sessions could be read from and written to its storage the last time; while not, the last known list holds."))),
 	}
 	err := errors.Join(
-		register(registry, &m.requests), register(registry, &m.logins), register(registry, &m.refreshes), register(registry, &m.validations),
+		register(registry, &m.requests), register(registry, &m.logins), register(registry, &m.refreshes), register(registry, &m.ended), register(registry, &m.validations),
 		register(registry, &m.cacheHits), register(registry, &m.cacheMisses),
 		register(registry, &m.providerRequests), register(registry, &m.providerDuration), register(registry, &m.providerUp),
+		register(registry, &m.revocationListUp),
 	)
 	if err != nil {
 		return nil, err
@@ -121,6 +128,18 @@ func (m *metrics) request(method, result string) { m.requests.WithLabelValues(me
 func (m *metrics) login(result string) { m.logins.WithLabelValues(result).Inc() }
 
 func (m *metrics) refresh(result string) { m.refreshes.WithLabelValues(result).Inc() }
+
+func (m *metrics) sessionsEnded(reason string, count int) {
+	m.ended.WithLabelValues(reason).Add(float64(count))
+}
+
+func (m *metrics) revocationList(up bool) {
+	if up {
+		m.revocationListUp.Set(1)
+	} else {
+		m.revocationListUp.Set(0)
+	}
+}
 
 func (m *metrics) refusedToken(reason Reason) {
 	m.validations.WithLabelValues("refused", string(reason)).Inc()

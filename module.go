@@ -10,16 +10,7 @@
 // package below internal.
 package openidconnect
 
-import (
-	"encoding/json"
-
-	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-)
-
-func init() {
-	caddy.RegisterModule(new(Handler))
-}
+import "encoding/json"
 
 // Handler logs people in at an OpenID Connect or OAuth 2.0 provider, and validates its bearer tokens, ahead of the next handler.
 //
@@ -115,6 +106,9 @@ type Handler struct {
 
 	// The same for introspection. Default: as token_endpoint_auth_method
 	IntrospectionEndpointAuthMethod string `json:"introspection_endpoint_auth_method,omitempty"`
+
+	// The same for the revocation of tokens. Default: as token_endpoint_auth_method
+	RevocationEndpointAuthMethod string `json:"revocation_endpoint_auth_method,omitempty"`
 
 	// The key that signs client assertions: a file, PEM or a JWK; RSA, P-256, P-384, P-521 or Ed25519.
 	ClientPrivateKey string `json:"client_private_key,omitempty"`
@@ -360,23 +354,25 @@ type Handler struct {
 	// Default: auto
 	RefreshCoordination string `json:"refresh_coordination,omitempty"`
 
+	// The path that ends the session, here and at the provider. A link to it, or a form that posts to it, is all that a site needs.
+	// Default: /logout below path_prefix
+	LogoutPath string `json:"logout_path,omitempty"`
+
+	// Where the provider sends browsers to after a logout, as registered there: a URL, or a path that is completed with the request's
+	// public origin. Default: /logged-out below path_prefix, a page that starts no login
+	PostLogoutRedirectURI string `json:"post_logout_redirect_uri,omitempty"`
+
+	// Have the provider revoke the session's refresh token, and then its access token if that is kept, when its user logs out (RFC 7009).
+	// Default: false
+	RevokeTokensOnLogout bool `json:"revoke_tokens_on_logout,omitempty"`
+
+	// Let the provider end sessions (OpenID Connect Back-Channel Logout), at /backchannel-logout below path_prefix. Default: true
+	BackchannelLogout *bool `json:"backchannel_logout,omitempty"`
+
+	// Let a page of the provider end sessions (OpenID Connect Front-Channel Logout), at /frontchannel-logout below path_prefix; register
+	// it there with frontchannel_logout_session_required. Default: false
+	FrontchannelLogout bool `json:"frontchannel_logout,omitempty"`
+
 	resolved bool // placeholders have been replaced
 	runtime  *runtime
 }
-
-// CaddyModule returns the Caddy module information.
-func (*Handler) CaddyModule() caddy.ModuleInfo {
-	return caddy.ModuleInfo{
-		ID:  "http.handlers.openid_connect",
-		New: func() caddy.Module { return new(Handler) },
-	}
-}
-
-// Interface guards
-var (
-	_ caddy.Module                = (*Handler)(nil)
-	_ caddy.Provisioner           = (*Handler)(nil)
-	_ caddy.CleanerUpper          = (*Handler)(nil)
-	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
-	_ json.Unmarshaler            = (*Handler)(nil)
-)

@@ -17,6 +17,7 @@ import (
 type observer struct {
 	logger  *zap.Logger
 	metrics *metrics
+	events  *emitter
 	issuer  string
 }
 
@@ -35,10 +36,12 @@ func (o *observer) Up(up, changed bool, err error) {
 	case !changed:
 	case up:
 		o.logger.Info("provider is available", zap.String("issuer", o.issuer))
+		go o.events.emit(eventProviderUp, o.issuer, nil) // who listens may take time, and the provider is waited for
 	default:
 		reason := reasonOfProvider(err)
 		o.logger.Warn("provider is not available; what is known of it stays in use",
 			zap.String("issuer", o.issuer), zap.String("reason", string(reason)), zap.String("hint", answers[reason].hint), zap.Error(err))
+		go o.events.emit(eventProviderDown, o.issuer, map[string]any{"reason": string(reason)})
 	}
 }
 

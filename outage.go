@@ -104,8 +104,8 @@ func (s *renewals) answered() bool {
 	return told
 }
 
-// mayTellOutage, mayTellStore and mayWarn report whether it is time to tell of trouble with the provider, with the store of sessions, or with
-// what renewals need of a storage.
+// mayTellOutage, mayTellStore, mayTellRevocations and mayWarn report whether it is time to tell of trouble with the provider, with the store of
+// sessions, with the list of those that have ended, or with what renewals need of a storage.
 func (s *renewals) mayTellOutage(now time.Time) bool {
 	may := s.mayTell(&s.toldOutage, now)
 	s.mu.Lock()
@@ -117,6 +117,8 @@ func (s *renewals) mayTellOutage(now time.Time) bool {
 func (s *renewals) mayTellStore(now time.Time) bool { return s.mayTell(&s.toldStore, now) }
 
 func (s *renewals) mayWarn(now time.Time) bool { return s.mayTell(&s.warnedOfStorage, now) }
+
+func (s *renewals) mayTellRevocations(now time.Time) bool { return s.mayTell(&s.toldRevocations, now) }
 
 func (s *renewals) mayTell(told *time.Time, now time.Time) bool {
 	s.mu.Lock()

@@ -28,6 +28,7 @@ const (
 	pageUnavailable  = "unavailable"
 	pageLoop         = "loop"
 	pageSessionEnded = "session_ended"
+	pageSignOut      = "sign_out"
 	pageFramed       = "framed"
 	pageContinue     = "continue"
 	pageSignedOut    = "signed_out"
@@ -69,6 +70,10 @@ var pages = map[string]pageDefaults{
 	pageContinue: {
 		http.StatusOK, "One moment",
 		"You are on your way to the page that you asked for.", "Continue",
+	},
+	pageSignOut: {
+		http.StatusOK, "Sign out?",
+		"Another page has sent you here. You are still signed in.", "Sign out",
 	},
 	pageSignedOut: {
 		http.StatusOK, "You are signed out",

@@ -39,6 +39,7 @@ func samplePages() map[string]pageData {
 		pageSessionEnded: {Reason: "no_credentials", RequestID: id, Action: login},
 		pageFramed:       {Reason: "no_credentials", RequestID: id, Action: "/reports?year=2026", NewTab: true},
 		pageContinue:     {Action: "/reports?year=2026&team=a%26b", Refresh: true},
+		pageSignOut:      {Action: "/oauth2/logout"},
 		pageSignedOut:    {Action: "/"},
 	}
 }

@@ -2,11 +2,25 @@ package openidconnect
 
 import (
 	"context"
+	"encoding/json"
 	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
+
+func init() {
+	caddy.RegisterModule(new(Handler))
+}
+
+// CaddyModule returns the Caddy module information.
+func (*Handler) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "http.handlers.openid_connect",
+		New: func() caddy.Module { return new(Handler) },
+	}
+}
 
 // Provision makes the immutable runtime that requests read. It opens no connection and writes no file.
 func (h *Handler) Provision(ctx caddy.Context) error {
@@ -52,3 +66,12 @@ func (h *Handler) Cleanup() error {
 	}
 	return h.runtime.release()
 }
+
+// Interface guards
+var (
+	_ caddy.Module                = (*Handler)(nil)
+	_ caddy.Provisioner           = (*Handler)(nil)
+	_ caddy.CleanerUpper          = (*Handler)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
+	_ json.Unmarshaler            = (*Handler)(nil)
+)

@@ -75,6 +75,12 @@ func (rt *runtime) forgetSession(ctx context.Context, old *openedSession) {
 	l := rt.login
 	now := rt.now()
 	l.renewals.purge(old.Session, l.endOf(old.Session), now, now.Add(rt.refresh.grace))
+	rt.forgetShared(ctx, old)
+}
+
+// forgetShared removes what other instances find of a session that is over.
+func (rt *runtime) forgetShared(ctx context.Context, old *openedSession) {
+	l := rt.login
 	if l.shared != nil && old.RefreshToken != "" {
 		if err := l.endShared(ctx, old.Session, l.sharedEnd(old.Session)); err != nil {
 			rt.logger.Warn("the result of a renewal was not removed from the storage", zap.Error(err))

@@ -281,6 +281,7 @@ func (rt *runtime) keepRenewed(ctx context.Context, binding session.Binding, ope
 		var exists bool
 		if exists, saved = rt.saveRenewed(ctx, opened.reference, renewed); !exists {
 			l.renewals.finish(opened.Session, reasonSessionExpired, end, now)
+			rt.revokeLate(ctx, renewed)
 			return
 		}
 	}
@@ -290,6 +291,9 @@ func (rt *runtime) keepRenewed(ctx context.Context, binding session.Binding, ope
 	}
 	if news != nil && l.store == nil {
 		news.Sealed = sealed
+	}
+	if news == nil {
+		rt.revokeLate(ctx, renewed)
 	}
 	turn.publish(ctx, news)
 	rt.metrics.refresh(resultSucceeded)
@@ -362,6 +366,8 @@ func (rt *runtime) endRefused(ctx context.Context, opened *openedSession, turn *
 func (rt *runtime) tellEnd(ctx context.Context, turn *turn, news *session.Renewal, refused *refusal) {
 	rt.logger.Info("session ended", zap.String("reason", string(refused.reason)), zap.String("expected", refused.expected),
 		zap.String("got", refused.got), zap.String("hint", answers[refused.reason].hint), zap.String("issuer", rt.issuerName))
+	rt.metrics.sessionsEnded(string(refused.reason), 1)
+	rt.emit(nil, eventSessionEnded, map[string]any{"reason": string(refused.reason), "subject": turn.opened.Subject})
 	turn.publish(ctx, news)
 	if rt.login.store != nil {
 		rt.deleteSession(ctx, turn.opened.reference, turn.opened.Session)

@@ -214,7 +214,9 @@ func (s *site) lines(message string) int { return s.logs.FilterMessage(message).
 
 // troubles counts the lines that an operator would look at.
 func (s *site) troubles() int {
-	return s.logs.Filter(func(entry zapEntry) bool { return entry.Level >= zapcore.WarnLevel }).Len()
+	return s.logs.Filter(func(entry zapEntry) bool {
+		return entry.Level >= zapcore.WarnLevel && !strings.HasPrefix(entry.Message, "logouts end sessions on this instance alone")
+	}).Len()
 }
 
 // counted is the value of refreshes_total for a result.

@@ -98,7 +98,7 @@ func TestS097ReloadsLeaveNothingBehind(t *testing.T) {
 		// the idle connections of Caddy's own proxy outlive a reload
 		return strings.ReplaceAll(site, "reverse_proxy $UPSTREAM", "reverse_proxy $UPSTREAM {\ntransport http {\nkeepalive off\n}\n}")
 	}
-	before := keptProviders()
+	before, handlersBefore := keptProviders(), len(runningHandlers())
 	c := startCaddy(t, site(0))
 	token := p.AccessToken(nil)
 	use := func() {
@@ -131,11 +131,19 @@ func TestS097ReloadsLeaveNothingBehind(t *testing.T) {
 	if n := keptProviders() - before; n != 3 {
 		t.Errorf("%d providers are kept, want the 3 of the last load", n)
 	}
+	if n := len(runningHandlers()) - handlersBefore; n != 3 {
+		t.Errorf("%d handlers are kept, want the 3 of the last load", n)
+	}
 }
 
 // keptProviders is the number of providers that some configuration holds.
 func keptProviders() (n int) {
-	providers.Range(func(any, any) bool { n++; return true })
+	providers.Range(func(_, value any) bool {
+		if _, ok := value.(pooledRuntime); !ok {
+			n++
+		}
+		return true
+	})
 	return n
 }
 

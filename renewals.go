@@ -40,8 +40,8 @@ type renewals struct {
 
 	outage providerOutage
 
-	toldOutage, toldStore, warnedOfStorage time.Time
-	outageTold                             bool // and not yet that it is over
+	toldOutage, toldStore, toldRevocations, warnedOfStorage time.Time
+	outageTold                                              bool // and not yet that it is over
 
 	busy int // flights, and what has yet to be saved
 

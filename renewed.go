@@ -57,7 +57,7 @@ func (rt *runtime) renewedSession(
 	if refused := rt.renewClaims(ctx, renewed, claims, token, tokens, metadata, needs); refused != nil {
 		return nil, refused
 	}
-	if token != nil && needs.keeps.rawIDToken {
+	if token != nil && (needs.keeps.rawIDToken || l.wantsHint(metadata)) {
 		renewed.IDToken = token.raw
 	}
 	if token != nil && needs.keeps.idTokenCopy {

@@ -253,8 +253,8 @@ func (w *responseWriter) decide() {
 		w.ours.FilterResponse(header)
 		session.Write(header, w.st.ownCookies) // those of a handler within this one
 	}
-	if w.carried != nil && len(w.cookies) > 0 && w.login.isOutdated(w.carried) {
-		w.cookies = nil // the upstream has taken its time, and the browser has something newer
+	if w.carried != nil && len(w.cookies) > 0 && (w.login.isOutdated(w.carried) || w.login.isRevoked(w.carried, w.st.rt.now())) {
+		w.cookies = nil // the upstream has taken its time, and the browser has something newer, or has logged out
 	}
 	switch {
 	case len(w.cookies) > 0:

@@ -35,6 +35,7 @@ type runtime struct {
 	now        func() time.Time
 	logger     *zap.Logger
 	metrics    *metrics
+	events     emitter
 	issuerName string // for logs and metrics
 
 	provider *sharedProvider
@@ -107,6 +108,11 @@ func (h *Handler) newRuntime(ctx caddy.Context) (rt *runtime, err error) {
 			rt.logger.Error("error_template failed; a built-in page was sent instead", zap.Error(err))
 		}
 	}
+	app, err := ctx.App("events")
+	if err != nil {
+		return rt, fmt.Errorf("loading the events app: %w", err)
+	}
+	rt.events = emitter{app: app.(*caddyevents.App), ctx: ctx, logger: rt.logger}
 	if rt.metrics, err = newMetrics(ctx.GetMetricsRegistry()); err != nil {
 		return rt, fmt.Errorf("registering metrics: %w", err)
 	}
@@ -123,7 +129,8 @@ func (h *Handler) newRuntime(ctx caddy.Context) (rt *runtime, err error) {
 	if err = h.acquireLogin(ctx, rt); err != nil {
 		return rt, err
 	}
-	return rt, h.warmUp(ctx, rt)
+	rt.register()
+	return rt, h.warmUp(rt)
 }
 
 func or[T ~string](value, standard T) T {
@@ -256,12 +263,9 @@ func (h *Handler) compileUnauth(ctx caddy.Context, rt *runtime) error {
 
 // warmUp has the provider fetched once Caddy has started, which validation of a configuration never does: the provider may be
 // served by this very Caddy.
-func (h *Handler) warmUp(ctx caddy.Context, rt *runtime) error {
-	app, err := ctx.App("events")
-	if err != nil {
-		return fmt.Errorf("loading the events app: %w", err)
-	}
-	return app.(*caddyevents.App).On("started", eventHandler{func() {
+func (h *Handler) warmUp(rt *runtime) error {
+	ctx := rt.events.ctx
+	return rt.events.app.On("started", eventHandler{func() {
 		rt.provider.Warm()
 		rt.settle()
 		h.announce(ctx, rt)

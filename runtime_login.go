@@ -6,11 +6,9 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/caddyserver/certmagic"
-	"go.uber.org/zap"
 
 	"github.com/caddyserver/caddy/v2"
 
@@ -55,6 +53,13 @@ func (h *Handler) acquireLogin(ctx caddy.Context, rt *runtime) error {
 		reissue:      settings.ReissueInterval.or(defaultReissueInterval),
 
 		accessExpiresIn: h.AccessTokenExpiresIn.or(0),
+
+		logoutPath:    h.logoutEndpoint(),
+		postLogoutURI: h.PostLogoutRedirectURI,
+		backchannel:   h.handlesBackchannel(),
+		frontchannel:  h.FrontchannelLogout,
+		keepsHint:     h.SessionContents == nil,
+		revokesTokens: h.RevokeTokensOnLogout,
 	}
 	rt.refresh = h.refreshPolicy()
 	if l.idle > 0 {
@@ -71,6 +76,9 @@ func (h *Handler) acquireLogin(ctx caddy.Context, rt *runtime) error {
 	}
 	var err error
 	if l.client, err = h.clientAuthentication(h.tokenAuthMethod()); err != nil {
+		return err
+	}
+	if l.revocationClient, err = h.clientAuthentication(h.revocationAuthMethod()); err != nil {
 		return err
 	}
 	if l.publicKeys, err = publicKeySet(l.client.Signer); err != nil {
@@ -189,9 +197,6 @@ func (h *Handler) acquireSessions(ctx caddy.Context, rt *runtime, settings Sessi
 		return err
 	}
 	l.sealer = session.NewSealer(keys)
-	if err := h.acquireStores(ctx, rt, settings.Storage, place); err != nil {
-		return err
-	}
 	scope := fmt.Sprintf("%q %q %q %q %+v %v %q %v", place, l.issuer, l.clientID, l.checks, h.cookieConfig(settings), secrets, settings.Storage, l.absolute)
 	needs, needsErr := share(rt, fmt.Sprintf("login needs %s %q %+v", scope, h.Userinfo, h.SessionContents), newSharedNeeds)
 	opened, openedErr := share(rt, "opened sessions "+scope, newSessionCache)
@@ -205,6 +210,11 @@ func (h *Handler) acquireSessions(ctx caddy.Context, rt *runtime, settings Sessi
 	}
 	rt.releases = append(rt.releases, needs.add(rt.number, loginNeeds{keeps: h.sessionContents(rt), userinfo: h.userinfoPolicy(rt)}))
 	l.needs, l.opened, l.memory, l.renewals, l.announced, l.ending = needs, opened, memory, renewals, announced, end
+	l.memory.expectLife(l.absolute)
+	if err := h.acquireStores(ctx, rt, settings.Storage, place); err != nil {
+		return err
+	}
+	rt.watchRevocations()
 	return nil
 }
 
@@ -264,88 +274,4 @@ func share[T any](rt *runtime, key string, construct func() T) (T, error) {
 		return err
 	})
 	return shared.(sharedValue).value.(T), nil
-}
-
-// announce logs the redirect URI of each host, to be registered with the provider.
-func (h *Handler) announce(ctx caddy.Context, rt *runtime) {
-	if rt.login == nil {
-		return
-	}
-	load := ctx.GetMetricsRegistry()
-	sites := rt.login.announced.originsOf(ctx, load, h)
-	for _, site := range sites {
-		if !site.reached && rt.login.redirectURI == "" {
-			rt.logger.Warn("no login can end here: the route around openid_connect does not lead to its callback",
-				zap.String("got", rt.login.redirectPath), zap.String("origin", site.origin),
-				zap.String("hint", "put path_prefix under the path of the block around the directive, or the directive at site level"))
-		}
-	}
-	h.warnOfHTTP(rt, sites)
-	uris := []string{rt.login.redirectURI}
-	if rt.login.redirectURI == "" {
-		uris = nil
-		for _, site := range sites {
-			if site.reached {
-				uris = append(uris, site.origin+rt.login.redirectPath)
-			}
-		}
-	}
-	for _, uri := range uris {
-		if rt.login.announced.first(load, h.ClientID+" "+uri) {
-			rt.logger.Info("register this redirect URI with the provider", zap.String("redirect_uri", uri),
-				zap.String("client_id", h.ClientID), zap.String("issuer", rt.issuerName))
-		}
-	}
-}
-
-// warnOfHTTP tells when cookies are set up in a way that browsers take over https alone, and a site seems to be on plain http. Behind a
-// proxy that ends TLS it is not, so this is no error.
-func (h *Handler) warnOfHTTP(rt *runtime, sites []siteOrigin) {
-	setting := ""
-	switch s := h.Session; {
-	case h.ResponseMode == responseModeFormPost:
-		setting = "response_mode form_post"
-	case s == nil || s.CookieSecure == cookieSecureOn:
-	case s.CookieSameSite == sameSiteNone:
-		setting = "session.cookie_same_site none"
-	case s.CookiePartitioned:
-		setting = "session.cookie_partitioned"
-	}
-	for _, site := range sites {
-		if setting != "" && strings.HasPrefix(site.origin, "http://") {
-			rt.logger.Warn("browsers drop the cookies of this site unless a trusted proxy in front of it says https", zap.String("setting", setting),
-				zap.String("origin", site.origin), zap.String("hint", "serve the site by https, or set trusted_proxies"))
-		}
-	}
-}
-
-// announcements keeps handlers that share a redirect URI from telling it one after the other.
-type announcements struct {
-	mu      sync.Mutex
-	told    map[string]any            // in which configuration load
-	load    any                       // that origins are of
-	origins map[*Handler][]siteOrigin // of all handlers
-}
-
-// originsOf finds where a handler stands, in one walk for all handlers of a load.
-func (a *announcements) originsOf(ctx caddy.Context, load any, h *Handler) []siteOrigin {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.load != load {
-		a.load, a.origins = load, originsOfHandlers(ctx)
-	}
-	return a.origins[h]
-}
-
-func newAnnouncements() *announcements { return &announcements{told: make(map[string]any)} }
-
-// first reports whether the URI has not been told in this load.
-func (a *announcements) first(load any, uri string) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.told[uri] == load {
-		return false
-	}
-	a.told[uri] = load
-	return true
 }

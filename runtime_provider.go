@@ -35,7 +35,7 @@ func (h *Handler) acquire(ctx caddy.Context, rt *runtime) error {
 	rt.provider = shared
 	rt.releases = append(rt.releases, release)
 	registry := ctx.GetMetricsRegistry()
-	stop := shared.Observe(registry, &observer{logger: rt.logger, metrics: rt.metrics, issuer: rt.issuerName})
+	stop := shared.Observe(registry, &observer{logger: rt.logger, metrics: rt.metrics, events: &rt.events, issuer: rt.issuerName})
 	rt.releases = append(rt.releases, func() error { stop(); return nil })
 
 	size := defaultTokenCache

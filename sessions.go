@@ -2,7 +2,6 @@ package openidconnect
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/base64"
 	"hash/maphash"
 	"net/http"
@@ -11,8 +10,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"go.uber.org/zap"
 
 	"github.com/caddy-openid-connect/caddy-openid-connect/internal/session"
 )
@@ -37,7 +34,7 @@ type openedSession struct {
 	reference *session.Reference // with a server-side store
 	current   bool               // sealed with the newest key
 	returned  atomic.Bool        // the loop breaker knows that it came back
-	looked    atomic.Uint64      // the version of what is known of renewals by which nothing is known against it
+	looked    atomic.Uint64      // the number of what is known of sessions by which nothing is known against it
 
 	mu       sync.Mutex
 	reissued string // the value of its new cookie, the same for all requests that bring the old one
@@ -125,9 +122,13 @@ func (rt *runtime) sessionOf(r *http.Request, v *visit, now time.Time) (opened *
 		}
 		return nil, dead, nil
 	}
-	version := rt.login.renewals.version.Load()
+	rt.login.revocations.Refresh(r.Context(), now)
+	version := rt.login.knowledge()
 	dead = rt.login.judgeClocks(opened.Session, now)
 	if dead != "" || opened.looked.Load() != version || rt.refresh.isDue(opened.Session, now) {
+		if rt.login.isRevoked(opened.Session, now) {
+			return nil, rt.login.pronounceDead(v, opened.Session, reasonSessionRevoked), nil
+		}
 		// an older cookie may have come late: what counts then is the newest session, and whether there still is one
 		found := rt.login.renewals.look(opened.Session, now)
 		switch found.kind {
@@ -164,7 +165,15 @@ func (o *openedSession) isNewerThan(other *openedSession) bool {
 }
 
 // endOf is when a session ends whatever happens.
-func (l *login) endOf(sess *session.Session) time.Time { return sess.Created.Add(l.absolute) }
+//
+// That it lives for longer when absolute_timeout is raised would bring back sessions that nobody remembers to have been logged out.
+func (l *login) endOf(sess *session.Session) time.Time {
+	end := sess.Created.Add(l.absolute)
+	if !sess.End.IsZero() && sess.End.Before(end) {
+		return sess.End
+	}
+	return end
+}
 
 // sharedEnd is the end by which instances find what they share of a session: their settings may differ for a while.
 func (l *login) sharedEnd(sess *session.Session) time.Time {
@@ -233,6 +242,7 @@ func (rt *runtime) openSession(ctx context.Context, v *visit, sealed string, now
 		key.sealed = strings.Clone(sealed) // not the whole header with it
 	}
 	opened := &openedSession{Session: sess, key: key, reference: reference, current: current}
+	rt.noteSID(sess)
 	l.remember(opened, now)
 	return opened, "", nil
 }
@@ -311,72 +321,4 @@ func accountOf(claims map[string]any) string {
 		}
 	}
 	return ""
-}
-
-// carryOn notes the cookies that the answer has to bring: of a session that was renewed, or last reissued long enough ago, or sealed with an
-// older key. All requests that bring the same cookie get the same new one.
-func (rt *runtime) carryOn(ctx context.Context, v *visit, opened *openedSession, now time.Time) {
-	l := rt.login
-	if v.renewed == "" && opened.current && now.Sub(opened.LastUsed) < l.reissue || l.memory.isSuperseded(opened.ID) {
-		return
-	}
-	sealed := v.renewed
-	if !opened.current || now.Sub(opened.LastUsed) >= l.reissue {
-		reissued, err := rt.reissue(ctx, v, opened, now)
-		if err != nil {
-			rt.logger.Error("session not reissued", zap.String("reason", string(reasonStoreUnavailable)), zap.Error(err))
-		} else {
-			sealed = reissued
-		}
-	}
-	if sealed != "" {
-		v.reply = l.cookies.Session(&v.cookies, v.secure, sealed, l.endOf(opened.Session).Sub(now))
-		v.carried = opened.Session
-	}
-}
-
-// reissue seals the session anew, as one that has just been used.
-func (rt *runtime) reissue(ctx context.Context, v *visit, opened *openedSession, now time.Time) (string, error) {
-	opened.mu.Lock()
-	defer opened.mu.Unlock()
-	if opened.reissued != "" && now.Sub(opened.at) < rt.login.reissue {
-		return opened.reissued, nil
-	}
-	used := *opened.Session
-	used.LastUsed = now
-	sealed, _, err := rt.login.seal(ctx, v, &used, opened.reference)
-	if err == nil {
-		opened.reissued, opened.at = sealed, now
-	}
-	return sealed, err
-}
-
-// seal makes the value of a session's cookie.
-func (l *login) seal(ctx context.Context, v *visit, sess *session.Session, reference *session.Reference) (sealed string, dropped bool, err error) {
-	binding := l.binding(v, l.cookies.Name(v.secure))
-	if reference == nil {
-		return l.cookies.SealSession(ctx, l.sealer, binding, sess)
-	}
-	named := *reference
-	named.LastUsed = sess.LastUsed
-	sealed, err = l.sealer.SealReference(ctx, binding, &named)
-	return sealed, false, err
-}
-
-// keep keeps the session of a login: in the cookies that it returns, and in the store where there is one. What else the browser has of a
-// session, which received tells, is deleted.
-func (l *login) keep(ctx context.Context, v *visit, received *session.Received, sess *session.Session) (cookies []string, dropped bool, err error) {
-	var reference *session.Reference
-	if l.store != nil {
-		reference = &session.Reference{ID: sess.ID, Expires: l.endOf(sess)}
-		rand.Read(reference.Key[:])
-		if err := l.store.Create(ctx, l.owner(), reference, sess); err != nil {
-			return nil, false, err
-		}
-	}
-	sealed, dropped, err := l.seal(ctx, v, sess, reference)
-	if err != nil {
-		return nil, false, err
-	}
-	return l.cookies.Session(received, v.secure, sealed, l.endOf(sess).Sub(sess.LastUsed)), dropped, nil
 }

@@ -208,23 +208,34 @@ func (h *Handler) acquireStores(ctx caddy.Context, rt *runtime, kept SessionStor
 	if err != nil {
 		return err
 	}
+	l.storeKey = "Caddy's storage " + place
 	if store != nil {
 		l.store = session.NewStore(store, func() time.Time { return rt.now() })
+		l.storeKey = fmt.Sprintf("%s %s", place, kept)
 	}
 	shares := h.RefreshCoordination == refreshCoordinationStorage
 	if or(h.RefreshCoordination, refreshCoordinationAuto) == refreshCoordinationAuto {
 		shares = store != nil || !isDefaultStorage(ctx.Storage())
-	}
-	if !shares || !h.renews() {
-		return nil
 	}
 	if store == nil {
 		if store, err = caddyStore(ctx, rt, place); err != nil {
 			return err
 		}
 	}
-	l.shared = session.NewRenewals(store, func() time.Time { return rt.now() })
-	return nil
+	if shares && h.renews() {
+		l.shared = session.NewRenewals(store, func() time.Time { return rt.now() })
+	}
+	// Instances whose cookies open alike without a secret have Caddy's storage in common: what is written there reaches all of them.
+	follow := shares || l.store != nil || h.RefreshCoordination != refreshCoordinationLocal
+	if l.store == nil && !shares && (!follow || h.Session != nil && len(h.Session.Secret) > 0) {
+		rt.logger.Warn("logouts end sessions on this instance alone; another one with the same secret would go on taking their cookies",
+			zap.String("issuer", rt.issuerName),
+			zap.String("hint", "with several instances set refresh_coordination storage on a storage that they share, or session { storage redis }"))
+	}
+	l.revocations, err = share(rt, fmt.Sprintf("revocations %v %s", follow, l.storeKey), func() *session.Revocations {
+		return session.NewRevocations(session.RevocationsConfig{Backend: store, Follow: follow, Background: l.renewals.inBackground})
+	})
+	return err
 }
 
 // loadStore loads a guest module.

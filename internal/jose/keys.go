@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"maps"
 	"slices"
 
@@ -43,6 +44,21 @@ type Key struct {
 // Thumbprint is the RFC 7638 SHA-256 thumbprint, base64url: the identity of the key material, whatever its kid.
 func (k *Key) Thumbprint() string { return k.thumbprint }
 
+// Algorithm is the key's own alg, empty when it states none.
+func (k *Key) Algorithm() string { return k.algorithm }
+
+// Type is the kty of the key and, where there are several, its curve (RFC 7518 section 6, RFC 8037 section 2).
+func (k *Key) Type() (kty, curve string) {
+	switch k.keyType {
+	case keyP256, keyP384, keyP521:
+		return "EC", string(k.keyType)
+	case keyEd25519:
+		return "OKP", string(k.keyType)
+	default:
+		return string(k.keyType), ""
+	}
+}
+
 func (k *Key) fits(name string, a *algorithm) bool {
 	if k.keyType != a.keyType {
 		return false
@@ -58,6 +74,9 @@ type KeySet struct {
 
 // Len is the number of usable keys.
 func (s *KeySet) Len() int { return len(s.keys) }
+
+// All yields the usable keys in the order of the set.
+func (s *KeySet) All() iter.Seq[*Key] { return slices.Values(s.keys) }
 
 // Contains reports whether the key material with this thumbprint is in the set.
 func (s *KeySet) Contains(thumbprint string) bool {

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -25,6 +26,9 @@ const (
 	// maxConcurrentRefreshes bounds the refreshes under way, which have places of their own: they neither wait for what strangers
 	// cause nor take its places; the excess waits.
 	maxConcurrentRefreshes = 128
+	// maxConcurrentRevocations bounds the revocations under way, which have places of their own too: many users who log out at the same
+	// time hold nobody up but each other.
+	maxConcurrentRevocations = 64
 	// maxRetryAfter bounds what we believe of a Retry-After header.
 	maxRetryAfter = 10 * time.Minute
 )
@@ -39,6 +43,7 @@ type callError struct {
 
 	blamesClient bool // the answer says that our client authentication is the reason
 	deadGrant    bool // of the token endpoint: a text in the answer says that the grant is of no use any more
+	secret       bool // the cause quotes what nobody may read
 }
 
 func (e *callError) Error() string {
@@ -47,6 +52,9 @@ func (e *callError) Error() string {
 	}
 	if e.status != 0 {
 		return fmt.Sprintf("the %s endpoint answered with status %d", e.endpoint, e.status)
+	}
+	if e.secret {
+		return fmt.Sprintf("calling the %s endpoint: the reason holds a part of a secret", e.endpoint)
 	}
 	return fmt.Sprintf("calling the %s endpoint: %v", e.endpoint, e.cause)
 }
@@ -115,12 +123,54 @@ type call struct {
 	url      string
 	form     url.Values // nil: GET
 	header   http.Header
-	accept   string // media types; empty: JSON
-	once     bool   // whatever happens, it is never sent a second time
+	accept   string   // media types; empty: JSON
+	once     bool     // whatever happens, it is never sent a second time
+	secrets  []string // what must not be read in an error, beside the secretParameters of the form
+}
+
+// secretParameters are those of a form that hold a secret.
+var secretParameters = []string{"code", "code_verifier", "refresh_token", "token", "client_secret", "client_assertion"}
+
+const (
+	// maxShared is how many characters in a row a text may have in common with a secret by chance.
+	maxShared = 7
+	// maxQuoted is the longest text that is searched for secrets; a longer one is taken to hold some.
+	maxQuoted = 1 << 10
+)
+
+// echoes reports whether a text of the provider holds what it must have from the call: a secret, or a piece of one.
+func (c *call) echoes(text string) bool {
+	secrets := slices.Clone(c.secrets)
+	for _, name := range secretParameters {
+		secrets = append(secrets, c.form.Get(name))
+	}
+	return len(text) > maxQuoted || slices.ContainsFunc(secrets, func(secret string) bool {
+		if secret != "" && text == secret {
+			return true
+		}
+		for i := range len(text) - maxShared {
+			if strings.Contains(secret, text[i:i+maxShared+1]) {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// failed is a call without an answer. What net/http cannot make sense of, it quotes; the URL in front of that is ours.
+func (c *call) failed(cause error) *callError {
+	text := cause.Error()
+	if outer, ok := errors.AsType[*url.Error](cause); ok {
+		text = outer.Err.Error()
+	}
+	return &callError{endpoint: c.endpoint, cause: cause, secret: c.echoes(text)}
 }
 
 // acquire takes one of the slots for calls that strangers can cause, or returns ErrBusy at once.
-func (p *Provider) acquire() (release func(), err error) {
+func (p *Provider) acquire(ctx context.Context) (release func(), err error) {
+	if offline(ctx) {
+		return nil, ErrOffline
+	}
 	select {
 	case p.calls <- struct{}{}:
 		return func() { <-p.calls }, nil
@@ -129,18 +179,24 @@ func (p *Provider) acquire() (release func(), err error) {
 	}
 }
 
-// acquireRefresh takes one of the slots for refreshes, waiting for it while ctx lasts; without one it returns ErrBusy.
-func (p *Provider) acquireRefresh(ctx context.Context) (release func(), err error) {
+// waitFor takes one of the slots for calls that strangers cannot cause, waiting for it while ctx lasts; without one it returns ErrBusy.
+func waitFor(ctx context.Context, slots chan struct{}) (release func(), err error) {
+	if offline(ctx) {
+		return nil, ErrOffline
+	}
 	select {
-	case p.refreshes <- struct{}{}:
+	case slots <- struct{}{}:
 	case <-ctx.Done():
 		return nil, fmt.Errorf("%w: %w", ErrBusy, ctx.Err())
 	}
-	return func() { <-p.refreshes }, nil
+	return func() { <-slots }, nil
 }
 
 // do makes one call within the configured timeout and returns status, header and body; a body over the cap is an error.
 func (p *Provider) do(ctx context.Context, c call) (status int, header http.Header, body []byte, err error) {
+	if offline(ctx) {
+		return 0, nil, nil, ErrOffline // whoever calls; who waits for a place has been told before
+	}
 	ctx, cancel := context.WithTimeout(ctx, p.config.Timeout)
 	defer cancel()
 	start := time.Now()
@@ -171,12 +227,12 @@ func (p *Provider) do(ctx context.Context, c call) (status int, header http.Head
 	request.Header.Set("User-Agent", p.config.UserAgent)
 	response, err := p.client.Do(request)
 	if err != nil {
-		return 0, nil, nil, &callError{endpoint: c.endpoint, cause: err}
+		return 0, nil, nil, c.failed(err)
 	}
 	defer response.Body.Close()
 	body, err = io.ReadAll(io.LimitReader(response.Body, maxBody+1))
 	if err != nil {
-		return 0, nil, nil, &callError{endpoint: c.endpoint, cause: err}
+		return 0, nil, nil, c.failed(err)
 	}
 	if len(body) > maxBody {
 		return response.StatusCode, nil, nil, &callError{endpoint: c.endpoint, cause: errors.New("the answer is larger than 1 MiB")}

@@ -63,6 +63,7 @@ func (a *ClientAuthentication) apply(c *call, metadata *Metadata, now time.Time)
 		// form-encoded before base64 (RFC 6749 section 2.3.1), or a colon or percent sign in the secret would change it
 		userinfo := url.QueryEscape(a.ClientID) + ":" + url.QueryEscape(a.ClientSecret)
 		c.header.Set("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(userinfo)))
+		c.secrets = append(c.secrets, a.ClientSecret)
 	case ClientSecretPost:
 		c.form.Set("client_id", a.ClientID)
 		c.form.Set("client_secret", a.ClientSecret)

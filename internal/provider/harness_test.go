@@ -59,7 +59,7 @@ func settle(p *Provider) {
 	for {
 		p.mu.Lock()
 		done := p.all.done
-		for _, fetches := range []*forced{&p.forced, &p.login} {
+		for _, fetches := range []*forced{&p.forced, &p.login, &p.logout} {
 			if done == nil {
 				done = fetches.done
 			}
@@ -70,6 +70,13 @@ func settle(p *Provider) {
 		}
 		<-done
 	}
+}
+
+// lastErrorOf is what the last fetch ended with.
+func lastErrorOf(p *Provider) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.lastError
 }
 
 // signed reports whether one of the keys has signed the token.
@@ -138,6 +145,7 @@ type memory struct {
 	introspection http.HandlerFunc
 	token         http.HandlerFunc
 	userinfo      http.HandlerFunc
+	revocation    http.HandlerFunc
 	hits          map[string][]time.Time
 }
 
@@ -153,6 +161,7 @@ func inBubble(t *testing.T, edit func(c *Config), test func(t *testing.T, p *Pro
 		op.introspection = answer(http.StatusOK, `{"active":true}`)
 		op.token = answer(http.StatusOK, `{"access_token":"at","token_type":"Bearer"}`)
 		op.userinfo = answer(http.StatusOK, `{"sub":"alice"}`)
+		op.revocation = answer(http.StatusOK, "")
 		server := &http.Server{Handler: op, ReadHeaderTimeout: time.Hour}
 		served := make(chan error)
 		go func() { served <- server.Serve(op) }()
@@ -219,6 +228,8 @@ func (op *memory) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		name, handler = "token", op.token
 	case "/userinfo":
 		name, handler = "userinfo", op.userinfo
+	case "/revoke":
+		name, handler = "revocation", op.revocation
 	}
 	op.hits[name] = append(op.hits[name], time.Now())
 	op.mu.Unlock()
@@ -269,6 +280,7 @@ func metadataOf(changes map[string]any) string {
 	m := map[string]any{
 		"issuer": memoryIssuer, "jwks_uri": memoryIssuer + "/jwks", "introspection_endpoint": memoryIssuer + "/introspect",
 		"token_endpoint": memoryIssuer + "/token", "userinfo_endpoint": memoryIssuer + "/userinfo",
+		"revocation_endpoint": memoryIssuer + "/revoke",
 	}
 	for name, value := range changes {
 		if m[name] = value; value == nil {

@@ -44,12 +44,12 @@ func (i *Introspector) Introspect(ctx context.Context, token string, header http
 		return nil, "", err
 	}
 	if metadata.Introspection == "" {
-		return nil, "", fmt.Errorf("%w: the metadata names no introspection_endpoint", ErrIntrospection)
+		return nil, "", fmt.Errorf("%w: %w introspection_endpoint", ErrIntrospection, ErrNoEndpoint)
 	}
-	if wait := i.pause(); wait > 0 {
+	if wait := i.pause(); wait > 0 && !offline(ctx) {
 		return nil, "", fmt.Errorf("%w: resting for %s after repeated failures", ErrIntrospection, wait.Round(time.Millisecond))
 	}
-	release, err := p.acquire()
+	release, err := p.acquire(ctx)
 	if err != nil {
 		return nil, "", fmt.Errorf("%w: %w", ErrIntrospection, err)
 	}

@@ -35,10 +35,11 @@ func (p *Provider) fetchKeys(ctx context.Context) error {
 			return fmt.Errorf("%w: %w", ErrKeys, err)
 		}
 	}
-	until := p.now().Add(p.keysLifetime(header))
+	now := p.now()
+	until := now.Add(p.keysLifetime(header))
 	p.update(func(s *state) {
 		if fetch > s.keysFetch {
-			s.keys, s.keysDigest, s.keysFetch, s.keysUntil = keys, digest, fetch, until
+			s.keys, s.keysDigest, s.keysFetch, s.keysAt, s.keysUntil = keys, digest, fetch, now, until
 		}
 	})
 	return nil

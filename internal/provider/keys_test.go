@@ -104,7 +104,7 @@ func TestStaleKeys(t *testing.T) {
 				}
 				now.advance(forcedInterval)
 			}
-			if status := p.Status(); status.Up || status.Keys != 2 || !errors.Is(status.LastError, ErrKeys) {
+			if status := p.Status(); status.Up || len(status.Keys) != 2 || !errors.Is(lastErrorOf(p), ErrKeys) {
 				t.Errorf("status %+v", status)
 			}
 			_, ups, skipped := seen.take()
@@ -163,7 +163,7 @@ func TestStaleKeysWithoutTLS(t *testing.T) {
 		t.Errorf("status %+v", p.Status())
 	}
 	var unknown *tls.CertificateVerificationError
-	if err := p.Status().LastError; !errors.Is(err, ErrKeys) || !errors.As(err, &unknown) {
+	if err := lastErrorOf(p); !errors.Is(err, ErrKeys) || !errors.As(err, &unknown) {
 		t.Errorf("last error: %v", err)
 	}
 	if op.Hits(optest.JWKS) != hits {

@@ -77,7 +77,7 @@ func TestExchangeOnceHTTP2(t *testing.T) {
 	base := "https://" + listener.Addr().String()
 	p := New(Config{
 		Issuer: base, StaticKeys: new(jose.KeySet), Timeout: 10 * time.Second, RootCAs: poolOf(certificate.Leaf),
-		Endpoints: Endpoints{Token: base + "/token", Introspection: base + "/introspect"},
+		Endpoints: Endpoints{Token: base + "/token", Introspection: base + "/introspect", Revocation: base + "/revoke"},
 	})
 	defer p.Close()
 	if _, _, err := p.NewIntrospector(basic).Introspect(t.Context(), "token", nil); !errors.Is(err, ErrIntrospection) {
@@ -96,8 +96,15 @@ func TestExchangeOnceHTTP2(t *testing.T) {
 	if _, err := p.Refresh(t.Context(), basic, RefreshGrant{RefreshToken: "rt"}); !errors.Is(err, ErrToken) || RefreshRefused(err) {
 		t.Errorf("Refresh: %v", err)
 	}
-	if n := requests.Load(); n != 1 {
+	if n := requests.Swap(0); n != 1 {
 		t.Errorf("the refresh token was sent %d times", n)
+	}
+	p.client.CloseIdleConnections()
+	if err := p.Revoke(t.Context(), basic, "rt", HintRefreshToken); !errors.Is(err, ErrRevocation) {
+		t.Errorf("Revoke: %v", err)
+	}
+	if n := requests.Load(); n != 1 {
+		t.Errorf("the revocation was sent %d times", n)
 	}
 }
 

@@ -1,5 +1,6 @@
 // Package provider is everything that talks to the identity provider: its metadata, its keys, token introspection, the exchange of
-// authorization codes and refresh tokens, userinfo, the client's authentication there, and the one HTTP client that carries it all.
+// authorization codes and refresh tokens, the revocation of tokens, userinfo, the client's authentication there, and the one HTTP client
+// that carries it all.
 //
 // A [Provider] is shared by every handler that talks to the same provider in the same way, and outlives configuration reloads. It
 // fetches nothing until it is asked to or warmed up, keeps what it has while the provider is down, and recovers by itself.
@@ -26,6 +27,9 @@ var (
 	ErrIntrospection  = errors.New("introspection failed")
 	ErrToken          = errors.New("the token request failed")
 	ErrUserinfo       = errors.New("the userinfo request failed")
+	ErrRevocation     = errors.New("the revocation failed")
+	// ErrNoEndpoint is wrapped with one of the others, and completed by the endpoint's name, when the provider has no such endpoint.
+	ErrNoEndpoint = errors.New("the metadata names no")
 	// ErrBusy is wrapped with one of the others when nothing was sent, because too many calls are under way.
 	ErrBusy = errors.New("too many calls are under way")
 )
@@ -37,6 +41,8 @@ const (
 	forcedInterval = 30 * time.Second
 	// loginInterval is the same for ID tokens, which no stranger can make up.
 	loginInterval = 5 * time.Second
+	// logoutInterval is the same for logout tokens, which anybody may send.
+	logoutInterval = 30 * time.Second
 	// Bounds of the pause after a failed fetch; it doubles from one to the other.
 	minPause = 500 * time.Millisecond
 	maxPause = 15 * time.Second
@@ -65,8 +71,9 @@ type Provider struct {
 	lastOnce atomic.Int64 // Unix nanoseconds of the last call that is not repeated
 	now      func() time.Time
 
-	calls     chan struct{} // bounds the calls that strangers can cause
-	refreshes chan struct{} // bounds the refreshes, which strangers cannot cause
+	calls       chan struct{} // bounds the calls that strangers can cause
+	refreshes   chan struct{} // bounds the refreshes, which strangers cannot cause
+	revocations chan struct{} // bounds the revocations, which they cannot either
 
 	background context.Context // of work that no single request owns; ends at Close
 	cancel     context.CancelFunc
@@ -80,11 +87,14 @@ type Provider struct {
 	all       flight        // metadata and keys
 	forced    forced        // keys, because of an unknown one in a token from anywhere
 	login     forced        // keys, because of an unknown one in an ID token
+	logout    forced        // keys, because of an unknown one in a logout token
 	timer     *time.Timer   // of the next scheduled fetch
+	next      time.Time     // when it fires
 	failures  int
 	retryAt   time.Time // no fetch that a request caused starts before this
-	lastError error
-	lastFetch time.Time
+	lastError error     // nil after a success
+	lastFetch time.Time // when the last fetch ended
+	failure   failure
 	down      bool
 	warnedOf  [sha256.Size]byte // digest of the key set whose unusable keys were reported
 
@@ -98,11 +108,19 @@ type forced struct {
 	at       time.Time // when the last one began
 }
 
+// failure is a fetch that failed, remembered for whoever asks what the trouble was.
+type failure struct {
+	text string
+	at   time.Time
+}
+
 // state is what is known of the provider, replaced as a whole.
 type state struct {
 	metadata      *Metadata
+	metadataAt    time.Time // when it was fetched; zero: never
 	metadataUntil time.Time // when to fetch it again; zero: never
 	keys          *jose.KeySet
+	keysAt        time.Time
 	keysUntil     time.Time
 	keysDigest    [sha256.Size]byte // of the document that keys came from
 	keysFetch     uint64            // number of the fetch that they came from
@@ -117,13 +135,15 @@ type observation struct {
 // New makes a provider. It does not open a connection.
 func New(config Config) *Provider {
 	p := &Provider{
-		config:    config,
-		client:    newClient(config),
-		now:       time.Now,
-		calls:     make(chan struct{}, maxConcurrentCalls),
-		refreshes: make(chan struct{}, maxConcurrentRefreshes),
-		forced:    forced{interval: forcedInterval},
-		login:     forced{interval: loginInterval},
+		config:      config,
+		client:      newClient(config),
+		now:         time.Now,
+		calls:       make(chan struct{}, maxConcurrentCalls),
+		refreshes:   make(chan struct{}, maxConcurrentRefreshes),
+		revocations: make(chan struct{}, maxConcurrentRevocations),
+		forced:      forced{interval: forcedInterval},
+		login:       forced{interval: loginInterval},
+		logout:      forced{interval: logoutInterval},
 	}
 	p.changed = make(chan struct{})
 	p.background, p.cancel = context.WithCancel(context.Background())
@@ -177,7 +197,7 @@ func (p *Provider) Warm() {
 // Close ends background work and idle connections. What is known stays readable.
 func (p *Provider) Close() {
 	p.mu.Lock()
-	p.closed = true
+	p.closed, p.next = true, time.Time{}
 	if p.timer != nil {
 		p.timer.Stop()
 	}
@@ -228,12 +248,21 @@ func (p *Provider) RenewKeysForLogin(ctx context.Context, known *jose.KeySet) *j
 	return p.renewKeys(ctx, known, &p.login)
 }
 
+// RenewKeysForLogout is RenewKeys for a logout token, at most every 30 seconds. Strangers can send these too, but the two budgets are apart:
+// a provider that has changed its keys may send a logout token but once, and a flood of bearer tokens must not be why it is refused.
+func (p *Provider) RenewKeysForLogout(ctx context.Context, known *jose.KeySet) *jose.KeySet {
+	return p.renewKeys(ctx, known, &p.logout)
+}
+
 func (p *Provider) renewKeys(ctx context.Context, known *jose.KeySet, fetches *forced) *jose.KeySet {
 	if p.config.StaticKeys != nil {
 		return known
 	}
 	if current := p.state.Load().keys; current != known {
 		return current // somebody was faster
+	}
+	if offline(ctx) {
+		return known
 	}
 	p.mu.Lock()
 	now := p.now()

@@ -100,30 +100,6 @@ func TestWarm(t *testing.T) {
 	}
 }
 
-func TestStatus(t *testing.T) {
-	t.Parallel()
-	op := optest.New(t)
-	op.Fail(optest.JWKS, optest.Fault{Status: 500})
-	p := newProvider(t, op, nil)
-	if status := p.Status(); status.Up || status.Keys != 0 || !status.LastFetch.IsZero() || status.LastError != nil {
-		t.Errorf("before anything: %+v", status)
-	}
-	before := time.Now()
-	if _, err := p.Keys(t.Context()); err == nil {
-		t.Fatal("no error")
-	}
-	if status := p.Status(); status.Up || status.Keys != 0 || status.LastFetch.Before(before) || !errors.Is(status.LastError, ErrKeys) {
-		t.Errorf("failing: %+v", status)
-	}
-	op.Heal(optest.JWKS)
-	if keys := p.RenewKeys(t.Context(), nil); keys == nil {
-		t.Fatal("no keys")
-	}
-	if status := p.Status(); !status.Up || status.Keys != 2 || status.LastFetch.Before(before) || status.LastError != nil {
-		t.Errorf("recovered: %+v", status)
-	}
-}
-
 func TestObserve(t *testing.T) {
 	t.Parallel()
 	inBubble(t, nil, func(t *testing.T, p *Provider, op *memory) {

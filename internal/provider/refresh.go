@@ -29,7 +29,7 @@ func (p *Provider) Refresh(ctx context.Context, client *ClientAuthentication, gr
 	if err != nil {
 		return nil, err
 	}
-	release, err := p.acquireRefresh(ctx)
+	release, err := waitFor(ctx, p.refreshes)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrToken, err)
 	}

@@ -11,8 +11,12 @@ import (
 // await returns the state as soon as ready accepts it, starting a fetch if none is under way. Nobody waits longer than one call may
 // take, and after a failure the provider is not asked again before the pause is over.
 func (p *Provider) await(ctx context.Context, ready func(*state) bool) (*state, error) {
-	if s := p.state.Load(); ready(s) {
+	s := p.state.Load()
+	if ready(s) {
 		return s, nil
+	}
+	if offline(ctx) {
+		return nil, p.unknown(s)
 	}
 	ctx, cancel := context.WithTimeout(ctx, p.config.Timeout)
 	defer cancel()
@@ -88,6 +92,7 @@ func (p *Provider) fetchAll(ctx context.Context) error {
 		p.mu.Lock()
 		if p.down && s.keys != nil {
 			p.forced.at = p.now() // a retry counts like one that a token has caused
+			p.logout.at = p.forced.at
 		}
 		p.mu.Unlock()
 		err = errors.Join(err, p.fetchKeys(ctx))
@@ -132,7 +137,8 @@ func (p *Provider) fetchMetadata(ctx context.Context) error {
 	if known.metadata != nil && metadata.Issuer != known.metadata.Issuer {
 		return fmt.Errorf("%w: expected issuer %q, got %q", ErrIssuerMismatch, known.metadata.Issuer, metadata.Issuer)
 	}
-	p.update(func(s *state) { s.metadata, s.metadataUntil = metadata, p.now().Add(metadataLifetime) })
+	now := p.now()
+	p.update(func(s *state) { s.metadata, s.metadataAt, s.metadataUntil = metadata, now, now.Add(metadataLifetime) })
 	return nil
 }
 
@@ -172,6 +178,7 @@ func (p *Provider) failed(err error) time.Duration {
 	changed := !p.down
 	p.down, p.lastError = true, err
 	p.lastFetch = p.now()
+	p.failure = failure{text: bounded(err.Error()), at: p.lastFetch}
 	pause := pauseAfter(p.failures)
 	p.failures++
 	pause = max(pause, min(RetryAfterOf(err), maxAskedPause))
@@ -201,5 +208,6 @@ func (p *Provider) plan(after time.Duration) {
 	if p.timer != nil {
 		p.timer.Stop()
 	}
+	p.next = p.now().Add(after)
 	p.timer = time.AfterFunc(after, p.renew)
 }

@@ -157,7 +157,7 @@ func TestIssuerChangeRefused(t *testing.T) {
 				if p.KnownMetadata() != metadata || p.KnownKeys() != keys {
 					t.Errorf("metadata %+v", p.KnownMetadata())
 				}
-				if status := p.Status(); status.Up || !errors.Is(status.LastError, ErrIssuerMismatch) {
+				if status := p.Status(); status.Up || !errors.Is(lastErrorOf(p), ErrIssuerMismatch) {
 					t.Errorf("status %+v", status)
 				}
 				_, ups, _ := seen.take()
@@ -173,7 +173,7 @@ func TestIssuerChangeRefused(t *testing.T) {
 				op.set(&op.discovery, answer(http.StatusOK, metadataOf(nil)))
 				time.Sleep(forcedInterval)
 				synctest.Wait()
-				if status := p.Status(); !status.Up || status.LastError != nil {
+				if status := p.Status(); !status.Up || lastErrorOf(p) != nil {
 					t.Errorf("status after the name is right again: %+v", status)
 				}
 			})

@@ -57,7 +57,7 @@ func (p *Provider) Exchange(ctx context.Context, client *ClientAuthentication, g
 	if err != nil {
 		return nil, err
 	}
-	release, err := p.acquire()
+	release, err := p.acquire(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrToken, err)
 	}
@@ -92,7 +92,7 @@ func tokenForm(grantType string, params url.Values) url.Values {
 func (p *Provider) requestTokens(ctx context.Context, metadata *Metadata, client *ClientAuthentication, form url.Values) (*Tokens, error) {
 	c := call{endpoint: "token", url: metadata.endpointsFor(client).Token, form: form, header: make(http.Header), once: true}
 	if c.url == "" {
-		return nil, fmt.Errorf("%w: the metadata names no token_endpoint", ErrToken)
+		return nil, fmt.Errorf("%w: %w token_endpoint", ErrToken, ErrNoEndpoint)
 	}
 	if err := client.apply(&c, metadata, p.now()); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrToken, err)
@@ -104,7 +104,7 @@ func (p *Provider) requestTokens(ctx context.Context, metadata *Metadata, client
 	tokens, err := parseTokens(status, header, body, p.now())
 	if err != nil {
 		if answer, ok := errors.AsType[*OAuthError](err); ok {
-			answer.secret = echoes(answer.Code, form)
+			answer.secret = c.echoes(answer.Code)
 		}
 		return nil, fmt.Errorf("%w: %w", ErrToken, err)
 	}
@@ -115,7 +115,7 @@ func (p *Provider) requestTokens(ctx context.Context, metadata *Metadata, client
 func parseTokens(status int, header http.Header, body []byte, now time.Time) (*Tokens, error) {
 	document, err := jose.ParseObject(string(body))
 	if err == nil {
-		if refusal := oauthErrorOf(status, document); refusal != nil {
+		if refusal := oauthErrorOf("token", status, document); refusal != nil {
 			refusal.retryAfter = retryAfter(status, header, now)
 			refusal.deadGrant = saysDeadGrant(document)
 			return nil, refusal
@@ -225,12 +225,13 @@ func expiresIn(value any) time.Duration {
 	return time.Duration(seconds * float64(time.Second))
 }
 
-// OAuthError is an error answer of the token endpoint (RFC 6749 section 5.2).
+// OAuthError is an error answer of the token endpoint (RFC 6749 section 5.2) or of another that answers like it.
 type OAuthError struct {
 	Status      int
 	Code        string
 	Description string // the provider's text, which may hold anything: for nobody's eyes
 
+	endpoint   string
 	retryAfter time.Duration
 	deadGrant  bool // a text in the answer says that the grant is of no use any more
 	secret     bool // Code holds something that nobody may read
@@ -239,9 +240,9 @@ type OAuthError struct {
 // Error shows the code only where it looks like one, and the description never: either could hold what the request has brought.
 func (e *OAuthError) Error() string {
 	if e.secret || !isErrorCode(e.Code) {
-		return fmt.Sprintf("the token endpoint answered with status %d and an error", e.Status)
+		return fmt.Sprintf("the %s endpoint answered with status %d and an error", e.endpoint, e.Status)
 	}
-	return fmt.Sprintf("the token endpoint answered with status %d and error %s", e.Status, e.Code)
+	return fmt.Sprintf("the %s endpoint answered with status %d and error %s", e.endpoint, e.Status, e.Code)
 }
 
 // Refused reports whether the provider refused this grant itself, rather than failing or refusing our client.
@@ -250,23 +251,13 @@ func (e *OAuthError) Refused() bool {
 }
 
 // oauthErrorOf returns the error that an answer tells of, which some providers send with status 200; nil if it tells of none.
-func oauthErrorOf(status int, document map[string]any) *OAuthError {
+func oauthErrorOf(endpoint string, status int, document map[string]any) *OAuthError {
 	if document["error"] == nil || document["error"] == "" {
 		return nil
 	}
 	code, _ := document["error"].(string)
 	description, _ := document["error_description"].(string)
-	return &OAuthError{Status: status, Code: code, Description: description}
-}
-
-// echoes reports whether an error code holds what the provider must have from the request.
-func echoes(code string, form url.Values) bool {
-	for _, name := range []string{"code", "code_verifier", "refresh_token", "client_secret", "client_assertion"} {
-		if value := form.Get(name); value != "" && (code == value || len(value) >= 8 && strings.Contains(code, value)) {
-			return true
-		}
-	}
-	return false
+	return &OAuthError{Status: status, Code: code, Description: description, endpoint: endpoint}
 }
 
 func isErrorCode(code string) bool {

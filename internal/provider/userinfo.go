@@ -19,9 +19,9 @@ func (p *Provider) Userinfo(ctx context.Context, accessToken string) (claims, jw
 		return "", "", err
 	}
 	if metadata.Userinfo == "" {
-		return "", "", fmt.Errorf("%w: the metadata names no userinfo_endpoint", ErrUserinfo)
+		return "", "", fmt.Errorf("%w: %w userinfo_endpoint", ErrUserinfo, ErrNoEndpoint)
 	}
-	release, err := p.acquire()
+	release, err := p.acquire(ctx)
 	if err != nil {
 		return "", "", fmt.Errorf("%w: %w", ErrUserinfo, err)
 	}
@@ -31,6 +31,7 @@ func (p *Provider) Userinfo(ctx context.Context, accessToken string) (claims, jw
 		url:      metadata.Userinfo,
 		header:   http.Header{"Authorization": {"Bearer " + accessToken}},
 		accept:   "application/json, application/jwt",
+		secrets:  []string{accessToken},
 	})
 	if err == nil && status != http.StatusOK {
 		err = statusError("userinfo", status, header, body, p.now())

@@ -5,12 +5,14 @@ import (
 	"time"
 )
 
-// The folders of what instances share, each with one folder for each day on which some of it expires.
+// The folders of what instances share, each with one folder for each day on which some of it expires; that of revocations has one for each
+// day on which some were written.
 const (
 	folderSessions = "sessions"
 	folderRenewals = "renewals"
 	folderSpent    = "spent"
 	folderIndex    = "index"
+	folderRevoked  = "revoked"
 )
 
 // bounded is a [Backend] whose calls, but for Lock, end in good time.

@@ -26,7 +26,7 @@ const (
 )
 
 // CaddyBackend is a [Backend] in Caddy's storage. That knows no expiry: what expires is kept in folders of days, which
-// [CaddyBackend.Sweep] removes.
+// [CaddyBackend.Sweep] removes. Those of revocations are named for the day of writing, and stay for as long as a session may.
 type CaddyBackend struct {
 	now     func() time.Time
 	backing atomic.Pointer[backing]
@@ -64,7 +64,7 @@ func (b *CaddyBackend) Load(ctx context.Context, key string) ([]byte, error) {
 	return value, nil
 }
 
-// Store implements [Backend]. The key has the day of the expiry in it.
+// Store implements [Backend]. The key has the day of the expiry, or of the writing, in it.
 func (b *CaddyBackend) Store(ctx context.Context, key string, value []byte, _ time.Time) error {
 	if err := b.storage().Store(ctx, caddyPrefix+key, value); err != nil {
 		return fmt.Errorf("writing to the storage: %w", err)
@@ -129,8 +129,11 @@ func daysOf(ctx context.Context, storage certmagic.Storage, folder string) ([]st
 	}), err
 }
 
-func (b *CaddyBackend) over(day string) bool {
-	return day < b.now().Add(-sweepDelay).UTC().Format(time.DateOnly)
+func (b *CaddyBackend) over(day string) bool { return b.overSince(day, sweepDelay) }
+
+// overSince says that a day ended that long ago, or earlier.
+func (b *CaddyBackend) overSince(day string, since time.Duration) bool {
+	return day < b.now().Add(-since).UTC().Format(time.DateOnly)
 }
 
 // children returns the names right below a folder.
@@ -166,11 +169,15 @@ func namesBelow(folder string, keys []string) []string {
 func (b *CaddyBackend) Sweep(ctx context.Context) error {
 	backing := b.backing.Load()
 	var errs error
-	for _, folder := range [...]string{folderSessions, folderRenewals, folderSpent, folderIndex} {
+	for _, folder := range [...]string{folderSessions, folderRenewals, folderSpent, folderIndex, folderRevoked} {
+		kept := sweepDelay
+		if folder == folderRevoked {
+			kept += longestSession
+		}
 		days, err := daysOf(ctx, backing.storage, folder)
 		errs = errors.Join(errs, err)
 		for _, day := range days {
-			if !b.over(day) {
+			if !b.overSince(day, kept) {
 				continue
 			}
 			if err := removeAll(ctx, backing.storage, caddyPrefix+folder+"/"+day); err != nil {

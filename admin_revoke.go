@@ -1,0 +1,179 @@
+package openidconnect
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-openid-connect/caddy-openid-connect/internal/session"
+)
+
+// writtenWait is how long the answer to a revocation waits, beyond the attempt itself, to learn that other instances can read it.
+const writtenWait = time.Second
+
+// revokeRequest names the sessions to be ended: those of a user, or what the provider calls one session.
+type revokeRequest struct {
+	Issuer   string `json:"issuer"`
+	ClientID string `json:"client_id"`
+	Subject  string `json:"sub"`
+	SID      string `json:"sid"`
+}
+
+func serveRevoke(w http.ResponseWriter, r *http.Request) error {
+	var request revokeRequest
+	if err := readAdminRequest(r, &request); err != nil {
+		return err
+	}
+	count, err := request.carryOut(r.Context(), activeHandlers())
+	if err != nil {
+		return err
+	}
+	return writeAdminAnswer(w, struct {
+		Count int `json:"count"`
+	}{count})
+}
+
+// carryOut ends the sessions that there are at this moment, of as many clients as are meant.
+func (request *revokeRequest) carryOut(ctx context.Context, handlers []*Handler) (count int, err error) {
+	if (request.Subject == "") == (request.SID == "") {
+		return 0, adminError(http.StatusBadRequest, `name the sessions by one of "sub" and "sid"`)
+	}
+	owners, err := request.owners(handlers)
+	if err != nil {
+		return 0, err
+	}
+	var failed []error
+	for _, rt := range owners {
+		n, err := rt.endByOperator(ctx, request)
+		count += n
+		failed = append(failed, err)
+	}
+	if err := errors.Join(failed...); err != nil {
+		return 0, caddy.APIError{
+			HTTPStatus: http.StatusServiceUnavailable,
+			Err:        fmt.Errorf("ending sessions: %w", err),
+			Message: fmt.Sprintf("the sessions are over for this instance as long as it runs; its storage fails, so other instances may not know of it, "+
+				"nor this one after a restart: %v", err),
+		}
+	}
+	return count, nil
+}
+
+// owners returns one handler for each provider and client that the request means.
+func (request *revokeRequest) owners(handlers []*Handler) ([]*runtime, error) {
+	var all []*runtime
+	seen := make(map[session.Owner]bool)
+	for _, h := range handlers {
+		if l := h.runtime.login; l != nil && !seen[l.owner()] {
+			seen[l.owner()] = true
+			all = append(all, h.runtime)
+		}
+	}
+	if len(all) == 0 {
+		return nil, adminError(http.StatusNotFound, "no handler of the running configuration keeps sessions")
+	}
+	issuers := namesOf(all, (*runtime).statedIssuer)
+	if request.Issuer == "" {
+		if len(issuers) > 1 {
+			return nil, adminError(http.StatusBadRequest, `there are several issuers, so "issuer" must name one of %s`, strings.Join(issuers, ", "))
+		}
+	} else {
+		all = slices.DeleteFunc(all, func(rt *runtime) bool {
+			return request.Issuer != rt.statedIssuer() && request.Issuer != rt.issuerName
+		})
+		if len(all) == 0 {
+			return nil, adminError(http.StatusNotFound, "no handler keeps sessions of this issuer; there are those of %s", strings.Join(issuers, ", "))
+		}
+	}
+	if request.ClientID == "" {
+		return all, nil
+	}
+	clients := namesOf(all, func(rt *runtime) string { return rt.login.clientID })
+	all = slices.DeleteFunc(all, func(rt *runtime) bool { return request.ClientID != rt.login.clientID })
+	if len(all) == 0 {
+		return nil, adminError(http.StatusNotFound, "no handler has this client_id at the issuer; there are %s", strings.Join(clients, ", "))
+	}
+	return all, nil
+}
+
+// statedIssuer is how the provider calls itself, or as long as that is not known, what is configured.
+func (rt *runtime) statedIssuer() string { return or(rt.provider.Status().Issuer, rt.issuerName) }
+
+func namesOf(handlers []*runtime, name func(*runtime) string) []string {
+	names := make([]string, 0, len(handlers))
+	for _, rt := range handlers {
+		names = append(names, name(rt))
+	}
+	return sortedOnce(names)
+}
+
+// endByOperator ends the sessions of one provider and client that there are at this moment.
+func (rt *runtime) endByOperator(ctx context.Context, request *revokeRequest) (count int, err error) {
+	l, now, by := rt.login, rt.now(), "sub"
+	if request.SID != "" {
+		by = "sid"
+	}
+	ended := session.Revocation{Owner: l.owner(), SID: request.SID, Subject: request.Subject, Created: now, Until: l.longest(now)}
+	lists := rt.watchLists()
+	count, err = rt.endAll(ctx, ended)
+	for _, list := range lists {
+		err = errors.Join(err, list.unwritten(ctx, now, ended))
+	}
+	rt.logger.Info("sessions ended by an operator", zap.String("issuer", rt.issuerName), zap.String("client_id", l.clientID),
+		zap.Int("count", count), zap.String("by", by))
+	rt.metrics.sessionsEnded(reasonLogoutPrefix+logoutByOperator, count)
+	rt.emit(nil, eventLogout, map[string]any{"by": logoutByOperator, "subject": request.Subject, "sid": request.SID, "count": count})
+	return count, err
+}
+
+// watchedList is a list of ended sessions, and what has gone wrong with its storage since it is watched.
+type watchedList struct {
+	*session.Revocations
+	stop func()
+
+	mu    sync.Mutex
+	cause error // the latest
+}
+
+// watchLists watches the lists of all handlers that keep sessions of the same owner.
+func (rt *runtime) watchLists() (watched []*watchedList) {
+	for _, handler := range rt.ofSameOwner() {
+		list := &watchedList{Revocations: handler.login.revocations}
+		if slices.ContainsFunc(watched, func(other *watchedList) bool { return other.Revocations == list.Revocations }) {
+			continue
+		}
+		list.stop = list.Observe(func(err error) {
+			if err != nil {
+				list.mu.Lock()
+				defer list.mu.Unlock()
+				list.cause = err
+			}
+		})
+		watched = append(watched, list)
+	}
+	return watched
+}
+
+// unwritten returns why other instances cannot learn of what is in the list, if they cannot, and ends the watch. Nothing is added: what is
+// there already is only waited for.
+func (w *watchedList) unwritten(ctx context.Context, now time.Time, ended session.Revocation) error {
+	defer w.stop()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writtenWait)
+	defer cancel()
+	err := w.Add(ctx, now, ended)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err != nil && w.cause != nil {
+		return fmt.Errorf("writing the list of ended sessions: %w", w.cause)
+	}
+	return err
+}

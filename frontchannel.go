@@ -1,0 +1,117 @@
+package openidconnect
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"slices"
+
+	"go.uber.org/zap"
+
+	"github.com/caddy-openid-connect/caddy-openid-connect/internal/session"
+)
+
+// frontchannelPage is what the provider's page gets into its frame.
+const frontchannelPage = "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Signed out</title></head><body></body></html>\n"
+
+// serveFrontchannelLogout ends the session that a page of the provider names, which loads this in a frame (OpenID Connect Front-Channel
+// Logout 1.0). Anybody can frame it, so it takes the name of a session that there is: the one of this browser, one in the store, or one
+// that has been seen here; anything else leaves no trace. It never revokes tokens, and its answer tells nothing.
+func (rt *runtime) serveFrontchannelLogout(w http.ResponseWriter, r *http.Request, st *requestState) error {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		w.WriteHeader(http.StatusMethodNotAllowed)
+		return nil
+	}
+	if sid, ok := rt.frontchannelSID(r); ok && r.Method == http.MethodGet && !isPrefetch(r) {
+		rt.endBySID(r, st, sid)
+		st.setCookies(w.Header(), st.visit.reply)
+	}
+	// whatever is around the handler may say who can frame its pages, which this must be let out of
+	w.Header().Del("X-Frame-Options")
+	w.Header().Set("Content-Security-Policy", "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors *")
+	w.Header().Set("Referrer-Policy", "no-referrer")
+	return writeBody(w, r, http.StatusOK, "text/html; charset=utf-8", []byte(frontchannelPage))
+}
+
+// maxSID bounds the name of a session (bytes).
+const maxSID = 512
+
+// frontchannelSID is the session that the provider names, if it is the provider that is named as well.
+func (rt *runtime) frontchannelSID(r *http.Request) (sid string, ok bool) {
+	query, err := url.ParseQuery(originalURL(r).RawQuery)
+	if err != nil || len(query["iss"]) != 1 || len(query["sid"]) != 1 || query.Get("sid") == "" || len(query.Get("sid")) > maxSID {
+		return "", false
+	}
+	metadata := rt.provider.KnownMetadata()
+	issuers := []string{rt.login.issuer}
+	if metadata != nil {
+		issuers = rt.policy.issuers(metadata)
+	}
+	return query.Get("sid"), slices.Contains(issuers, query.Get("iss"))
+}
+
+// endBySID ends the sessions that the provider calls by a name that is known here.
+func (rt *runtime) endBySID(r *http.Request, st *requestState, sid string) {
+	l, v, now := rt.login, &st.visit, rt.now()
+	own := false
+	for _, sealed := range v.cookies.Session {
+		opened, _, _ := rt.openSession(r.Context(), v, sealed, now)
+		if opened == nil || opened.SID != sid || l.judgeClocks(opened.Session, now) != "" || l.isRevoked(opened.Session, now) {
+			continue
+		}
+		rt.endSession(r.Context(), opened)
+		v.reply = l.cookies.DeleteSession(&v.cookies, v.secure)
+		own = true
+	}
+	if !own && l.store == nil && !rt.hasSeenSID(r.Context(), sid) {
+		return
+	}
+	ended := session.Revocation{Owner: l.owner(), SID: sid, Created: now, Until: l.longest(now)}
+	count, err := 0, error(nil)
+	if own || l.store == nil {
+		count, err = rt.endAll(r.Context(), ended)
+	} else {
+		count, err = rt.endStored(r.Context(), ended)
+	}
+	switch {
+	case err != nil:
+		rt.logger.Error("front-channel logout failed", zap.String("reason", string(reasonStoreUnavailable)), zap.Error(err), zap.String("issuer", rt.issuerName))
+	case own || count > 0:
+		rt.logger.Info("logout", zap.String("by", logoutByFrontchannel), zap.String("issuer", rt.issuerName), zap.Int("count", count),
+			zap.String("host", r.Host), zap.String("request_id", requestID(r)))
+		rt.metrics.sessionsEnded(reasonLogoutPrefix+logoutByFrontchannel, max(count, 1))
+		rt.emit(r, eventLogout, map[string]any{"by": logoutByFrontchannel, "subject": "", "sid": sid, "count": max(count, 1)})
+	}
+}
+
+// hasSeenSID reports whether this installation has had a session of that name.
+func (rt *runtime) hasSeenSID(ctx context.Context, sid string) bool {
+	l := rt.login
+	return l.memory.hasSeenSID(sid, rt.now()) || l.revocations.KnowsSID(ctx, l.owner(), sid)
+}
+
+// noteSID remembers what the provider calls a session, for a logout that nothing else vouches for.
+func (rt *runtime) noteSID(sess *session.Session) {
+	l := rt.login
+	if l.frontchannel && sess.SID != "" {
+		l.memory.noteSID(sess.SID, l.endOf(sess), rt.now())
+	}
+}
+
+// shareSID has other instances know that name too, as the provider's page may reach any of them.
+func (rt *runtime) shareSID(ctx context.Context, sess *session.Session) {
+	l := rt.login
+	if !l.frontchannel || sess.SID == "" || l.store != nil {
+		return
+	}
+	rt.noteSID(sess)
+	ctx = context.WithoutCancel(ctx)
+	l.renewals.inBackground(func() {
+		ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+		defer cancel()
+		if err := l.revocations.NoteSID(ctx, l.owner(), sess.SID, l.endOf(sess)); err != nil {
+			rt.warnOfStorage("other instances cannot end a session by front-channel logout, as the storage fails", err)
+		}
+	})
+}

@@ -1,0 +1,168 @@
+package openidconnect
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/caddy-openid-connect/caddy-openid-connect/internal/session"
+)
+
+// isRevoked reports whether a session has been ended before its time: by its user, the provider or an operator.
+func (l *login) isRevoked(sess *session.Session, now time.Time) bool {
+	return l.revocations.Touches(l.owner(), sess, now)
+}
+
+// knowledge numbers all that is known of sessions beside their cookies. It changes with each renewal and each revocation.
+func (l *login) knowledge() uint64 {
+	return l.renewals.version.Load() + l.revocations.Version()
+}
+
+// revoke puts a session, or those that the provider names, on the list of this handler.
+func (rt *runtime) revoke(ctx context.Context, ended session.Revocation) {
+	if err := rt.login.revocations.Add(ctx, rt.now(), ended); err != nil {
+		rt.warnOfStorage("other instances, and this one after a restart, do not learn of a logout for now, as the storage fails", err)
+	}
+}
+
+var errSlowStore = errors.New("the storage takes its time; what is known in memory is in force")
+
+// endAll ends the sessions that the provider, or an operator, names: wherever handlers of this process keep sessions of their owner. It returns
+// how many there were in the stores, or without one how many revocations were written. It does not wait for long: in the memory of this process
+// they are over at once, and what is slow goes on by itself.
+func (rt *runtime) endAll(ctx context.Context, ended session.Revocation) (count int, err error) {
+	ctx = context.WithoutCancel(ctx)
+	var writing sync.WaitGroup
+	lists := make(map[*session.Revocations]bool)
+	for _, handler := range rt.ofSameOwner() {
+		if list := handler.login.revocations; !lists[list] {
+			lists[list] = true
+			writing.Add(1)
+			rt.login.renewals.inBackground(func() {
+				defer writing.Done()
+				ctx, cancel := context.WithTimeout(ctx, renewalTimeout)
+				defer cancel()
+				handler.revoke(ctx, ended)
+			})
+		}
+	}
+	type result struct {
+		count, stores int
+		err           error
+	}
+	found := make(chan result, 1)
+	writing.Add(1)
+	rt.login.renewals.inBackground(func() {
+		defer writing.Done()
+		ctx, cancel := context.WithTimeout(ctx, renewalTimeout)
+		defer cancel()
+		count, stores, err := rt.endInStores(ctx, ended)
+		found <- result{count, stores, err}
+	})
+	waitAtMost(&writing, endingWait)
+	select {
+	case got := <-found:
+		if got.stores == 0 {
+			return len(lists), got.err
+		}
+		return got.count, got.err
+	default:
+		return 0, errSlowStore
+	}
+}
+
+// endStored ends sessions if there are any in a store; otherwise it writes nothing.
+func (rt *runtime) endStored(ctx context.Context, ended session.Revocation) (count int, err error) {
+	count, _, err = rt.endInStores(ctx, ended)
+	if count > 0 {
+		_, err = rt.endAll(ctx, ended) // what is being written at this moment too
+	}
+	return count, err
+}
+
+// endInStores ends the sessions in the stores of handlers of the same owner.
+func (rt *runtime) endInStores(ctx context.Context, ended session.Revocation) (count, stores int, err error) {
+	seen := make(map[string]bool)
+	for _, handler := range rt.ofSameOwner() {
+		l := handler.login
+		if l.store == nil || seen[l.storeKey] {
+			continue
+		}
+		seen[l.storeKey] = true
+		stores++
+		n, failed := 0, error(nil)
+		if ended.SID != "" {
+			n, failed = l.store.EndBySID(ctx, ended.Owner, ended.SID)
+		} else {
+			n, failed = l.store.EndBySubject(ctx, ended.Owner, ended.Subject, later(ended.Issued, ended.Created))
+		}
+		count += n
+		err = errors.Join(err, failed)
+	}
+	return count, stores, err
+}
+
+// ofSameOwner are the handlers of this process whose sessions are of the same provider and client, this one first.
+func (rt *runtime) ofSameOwner() []*runtime {
+	same := []*runtime{rt}
+	for _, other := range runningHandlers() {
+		if other.login != nil && other != rt && other.login.owner() == rt.login.owner() {
+			same = append(same, other)
+		}
+	}
+	return same
+}
+
+// longest is when no session that there is now, or whose login is under way, can still be alive.
+func (l *login) longest(now time.Time) time.Time {
+	return now.Add(max(l.absolute, l.memory.longestLife()) + transactionLifetime)
+}
+
+// runtimeKey is under which the pool has a runtime.
+type runtimeKey uint64
+
+// pooledRuntime is a runtime in the pool.
+type pooledRuntime struct{ *runtime }
+
+// Destruct has nothing to end.
+func (pooledRuntime) Destruct() error { return nil }
+
+// register makes the runtime known to others of this process, until it is released.
+func (rt *runtime) register() {
+	key := runtimeKey(rt.number)
+	providers.LoadOrStore(key, pooledRuntime{rt})
+	rt.releases = append(rt.releases, func() error {
+		_, err := providers.Delete(key)
+		return err
+	})
+}
+
+// runningHandlers are all runtimes of this process, in the order in which they were made.
+func runningHandlers() []*runtime {
+	var running []*runtime
+	providers.Range(func(_, value any) bool {
+		if pooled, ok := value.(pooledRuntime); ok {
+			running = append(running, pooled.runtime)
+		}
+		return true
+	})
+	slices.SortFunc(running, func(a, b *runtime) int { return int(a.number) - int(b.number) })
+	return running
+}
+
+// watchRevocations brings the state of the list into the logs and metrics of this configuration.
+func (rt *runtime) watchRevocations() {
+	l := rt.login
+	stop := l.revocations.Observe(func(err error) {
+		rt.metrics.revocationList(err == nil)
+		if err != nil && l.renewals.mayTellRevocations(rt.now()) {
+			rt.logger.Warn("the list of ended sessions cannot be read or written for now; what is known of it stays in force",
+				zap.Error(err), zap.String("issuer", rt.issuerName))
+		}
+	})
+	rt.releases = append(rt.releases, func() error { stop(); return nil })
+}
