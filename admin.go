@@ -19,8 +19,8 @@ const adminPrefix = "/openid_connect/"
 // maxAdminBody is the size of a request to the admin API (bytes). A token can have 16 KiB.
 const maxAdminBody = 64 << 10
 
-// adminAPI is the part of Caddy's admin API that is about this module. Caddy makes one for each admin endpoint, before the configuration is
-// loaded, and never ends it: it keeps nothing, and looks at what is running with each request.
+// adminAPI is the part of Caddy's admin API that is about this module. Caddy makes one for each admin endpoint, before the configuration
+// is loaded, and never ends it: it keeps nothing, and looks at what is running with each request.
 type adminAPI struct{}
 
 func init() {
@@ -68,8 +68,8 @@ func serveAdmin(w http.ResponseWriter, r *http.Request) error {
 	}
 }
 
-// adminError is an answer that says what is wrong with a request. Caddy logs the error of every answer, so the text, which may quote the
-// request, is for the answer alone.
+// adminError is an answer that says what is wrong with a request. Caddy logs the error of every answer, so the text, which may quote
+// the request, is for the answer alone.
 func adminError(status int, format string, arguments ...any) error {
 	return caddy.APIError{
 		HTTPStatus: status,
@@ -127,8 +127,8 @@ func writeAdminAnswer(w http.ResponseWriter, answer any) error {
 	return nil
 }
 
-// activeHandlers are those of the configuration that runs, in the order in which they were made. One that is being loaded, and one that has
-// been replaced and is about to end, have none.
+// activeHandlers are those of the configuration that runs, in the order in which they were made. One that is being loaded has none yet,
+// and one that has been replaced has none any more, though it may take its time to end.
 func activeHandlers() []*Handler {
 	active := caddy.ActiveContext()
 	load := active.GetMetricsRegistry() // each load has its own

@@ -53,8 +53,8 @@ func serveProviders(w http.ResponseWriter, _ *http.Request) error {
 	return writeAdminAnswer(w, statusOfProviders(activeHandlers()))
 }
 
-// statusOfProviders tells of each provider once, however many handlers share it. Handlers of one issuer that talk to it in different ways
-// do not share it.
+// statusOfProviders tells of each provider once, however many handlers share it. Those that talk to one issuer in different ways, or
+// trust other keys, do not share it.
 func statusOfProviders(handlers []*Handler) []providerStatus {
 	var order []*sharedProvider
 	sharers := make(map[*sharedProvider][]*Handler)

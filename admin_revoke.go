@@ -61,8 +61,8 @@ func (request *revokeRequest) carryOut(ctx context.Context, handlers []*Handler)
 		return 0, caddy.APIError{
 			HTTPStatus: http.StatusServiceUnavailable,
 			Err:        fmt.Errorf("ending sessions: %w", err),
-			Message: fmt.Sprintf("the sessions are over for this instance as long as it runs; its storage fails, so other instances may not know of it, "+
-				"nor this one after a restart: %v", err),
+			Message: fmt.Sprintf("the sessions are over for this instance as long as it runs; its storage fails, so other instances "+
+				"may not know of it, nor this one after a restart: %v", err),
 		}
 	}
 	return count, nil
@@ -82,25 +82,23 @@ func (request *revokeRequest) owners(handlers []*Handler) ([]*runtime, error) {
 		return nil, adminError(http.StatusNotFound, "no handler of the running configuration keeps sessions")
 	}
 	issuers := namesOf(all, (*runtime).statedIssuer)
-	if request.Issuer == "" {
-		if len(issuers) > 1 {
-			return nil, adminError(http.StatusBadRequest, `there are several issuers, so "issuer" must name one of %s`, strings.Join(issuers, ", "))
-		}
-	} else {
+	known := strings.Join(issuers, ", ")
+	if request.Issuer != "" {
 		all = slices.DeleteFunc(all, func(rt *runtime) bool {
 			return request.Issuer != rt.statedIssuer() && request.Issuer != rt.issuerName
 		})
-		if len(all) == 0 {
-			return nil, adminError(http.StatusNotFound, "no handler keeps sessions of this issuer; there are those of %s", strings.Join(issuers, ", "))
-		}
+	} else if len(issuers) > 1 {
+		return nil, adminError(http.StatusBadRequest, `there are several issuers, so "issuer" must name one: %s`, known)
 	}
-	if request.ClientID == "" {
-		return all, nil
-	}
-	clients := namesOf(all, func(rt *runtime) string { return rt.login.clientID })
-	all = slices.DeleteFunc(all, func(rt *runtime) bool { return request.ClientID != rt.login.clientID })
 	if len(all) == 0 {
-		return nil, adminError(http.StatusNotFound, "no handler has this client_id at the issuer; there are %s", strings.Join(clients, ", "))
+		return nil, adminError(http.StatusNotFound, "no handler keeps sessions of this issuer; there are those of %s", known)
+	}
+	known = strings.Join(namesOf(all, func(rt *runtime) string { return rt.login.clientID }), ", ")
+	if request.ClientID != "" {
+		all = slices.DeleteFunc(all, func(rt *runtime) bool { return request.ClientID != rt.login.clientID })
+	}
+	if len(all) == 0 {
+		return nil, adminError(http.StatusNotFound, "no handler has this client_id at the issuer; there are %s", known)
 	}
 	return all, nil
 }
@@ -122,9 +120,10 @@ func (rt *runtime) endByOperator(ctx context.Context, request *revokeRequest) (c
 	if request.SID != "" {
 		by = "sid"
 	}
-	ended := session.Revocation{Owner: l.owner(), SID: request.SID, Subject: request.Subject, Created: now, Until: l.longest(now)}
+	ended := session.Revocation{Owner: l.owner(), SID: request.SID, Subject: request.Subject, Created: now}
 	lists := rt.watchLists()
 	count, err = rt.endAll(ctx, ended)
+	ended.Until = l.longest(ctx, now)
 	for _, list := range lists {
 		err = errors.Join(err, list.unwritten(ctx, now, ended))
 	}
@@ -163,8 +162,8 @@ func (rt *runtime) watchLists() (watched []*watchedList) {
 	return watched
 }
 
-// unwritten returns why other instances cannot learn of what is in the list, if they cannot, and ends the watch. Nothing is added: what is
-// there already is only waited for.
+// unwritten returns why other instances cannot learn of what is in the list, if they cannot, and ends the watch. Nothing is added: what
+// is there already is only waited for.
 func (w *watchedList) unwritten(ctx context.Context, now time.Time, ended session.Revocation) error {
 	defer w.stop()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writtenWait)

@@ -1,14 +1,13 @@
 package openidconnect
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"net"
 	"net/http"
 	"net/url"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,7 +26,7 @@ var (
 // maxRouteDepth and maxRouteLists bound routes in routes: named routes can invoke themselves.
 const (
 	maxRouteDepth = 64
-	maxRouteLists = 100_000
+	maxRouteLists = 10_000
 )
 
 // matching is whether a request with a given host and path gets through matchers. The order is that of certainty.
@@ -127,17 +126,13 @@ func distinctHandlers(places []place) (handlers []*Handler) {
 
 // sameJudgement reports whether two handlers have the same settings, as the several routes of one directive do.
 func sameJudgement(a, b *Handler) bool {
-	if a == b {
-		return true
-	}
-	first, errFirst := json.Marshal(a)
-	second, errSecond := json.Marshal(b)
-	return errFirst == nil && errSecond == nil && bytes.Equal(first, second) && a.runtime.provider == b.runtime.provider
+	settings := keys(jsonFields(reflect.TypeFor[Handler]()))
+	return a == b || a.runtime.provider == b.runtime.provider && differentSetting(a, b, settings) == ""
 }
 
 // serversFor returns the servers that listen at the port of a host, all of them if none does or none is given, in a fixed order.
 func serversFor(app *caddyhttp.App, host string) []*caddyhttp.Server {
-	var all, listening []*caddyhttp.Server
+	all, listening := make([]*caddyhttp.Server, 0, len(app.Servers)), []*caddyhttp.Server(nil)
 	_, text, _ := net.SplitHostPort(host)
 	port, _ := strconv.ParseUint(text, 10, 16)
 	for _, name := range sortedKeys(app.Servers) {
@@ -211,7 +206,9 @@ func (s *routeSearch) follow(routes caddyhttp.RouteList, around surroundings, pa
 }
 
 // handle goes through the handlers of a route.
-func (s *routeSearch) handle(handlers []caddyhttp.MiddlewareHandler, around surroundings, paths []string, matches matching) (ends bool) {
+func (s *routeSearch) handle(
+	handlers []caddyhttp.MiddlewareHandler, around surroundings, paths []string, matches matching,
+) (ends bool) {
 	for _, handler := range handlers {
 		switch handler := handler.(type) {
 		case *Handler:

@@ -15,7 +15,8 @@ import (
 
 // demands is a directive, by which the log and an explanation tell the handlers of a test apart: none accepts a token for "nobody".
 func demands(p *optest.Provider, matcher, audience string, settings ...string) string {
-	return fmt.Sprintf("openid_connect %s %s {\nbearer_only\naudience %s\n%s\n}\n", matcher, p.Issuer(), audience, strings.Join(settings, "\n"))
+	const directive = "openid_connect %s %s {\nbearer_only\naudience %s\n%s\n}\n"
+	return fmt.Sprintf(directive, matcher, p.Issuer(), audience, strings.Join(settings, "\n"))
 }
 
 // oneSite is a site for all hosts, twoSites are a.example and b.example.
@@ -31,64 +32,76 @@ func hostSite(host string, lines ...string) string {
 func TestExplainFindsTheHandler(t *testing.T) {
 	p := optest.New(t)
 	c := startAdmin(t, "respond ok")
-	const open = "depends on more"
+	a, b := demands(p, "", "a"), demands(p, "", "b")
+	const open, none = "depends on more", "there are: "
 	for name, test := range map[string]struct {
 		config string
 		wants  map[string]string // by host and path: the audience, or a part of what is wrong
 	}{
-		"one handler": {oneSite(demands(p, "", "a")), map[string]string{"": "a", "x.example": "a", "x.example:8443 /y?z=1": "a", " /y": "a"}},
-		"one handler of a host": {hostSite("a.example", demands(p, "", "a")), map[string]string{
-			"": "a", "a.example": "a", "A.EXAMPLE:99 /": "a", "b.example": "there are: http://a.example:0",
+		"one handler": {oneSite(a), map[string]string{"": "a", "x.example": "a", "x.example:8443/y?z=1": "a", "/y": "a"}},
+		"one handler of a host": {hostSite("a.example", a), map[string]string{
+			"": "a", "a.example": "a", "A.EXAMPLE:99/": "a", "b.example": none + "http://a.example:0",
 		}},
-		"two hosts": {hostSite("a.example", demands(p, "", "a")) + hostSite("b.example:$PORT, http://*.b.example", demands(p, "", "b")), map[string]string{
-			"": "http://*.b.example:0, http://a.example:0, http://b.example:0", " /x": "a.example", "a.example": "a", "b.example /x": "b",
-			"x.b.example": "b", "x.y.b.example": "there are", "c.example": "there are",
+		"two hosts": {hostSite("a.example", a) + hostSite("b.example:$PORT, http://*.b.example", b), map[string]string{
+			"": "http://*.b.example:0, http://a.example:0, http://b.example:0", "/x": "http://a.example:0",
+			"a.example": "a", "b.example/x": "b", "x.b.example": "b", "x.y.b.example": none, "c.example": none,
 		}},
-		"the same on two hosts": {hostSite("a.example", demands(p, "", "a")) + hostSite("b.example", demands(p, "", "a")), map[string]string{
-			"": "a", "a.example": "a", "b.example": "a", "c.example": "there are",
+		"the same on two hosts": {hostSite("a.example", a) + hostSite("b.example", a), map[string]string{
+			"": "a", "a.example": "a", "b.example": "a", "c.example": none,
 		}},
-		"a stricter one for some paths": {oneSite(demands(p, "/admin/*", "b"), demands(p, "", "a")), map[string]string{
-			"": "http://127.0.0.1:0 /admin/*", "x.example": "give the host, or the host and the path", " /admin/x": "b", " /ADMIN/x": "b", " //admin/x": "b",
-			" /admin": "a", " /x": "a", "x.example /admin/x?y": "b",
+		"a stricter one for some paths": {oneSite(demands(p, "/admin/*", "b"), a), map[string]string{
+			"": "http://127.0.0.1:0 /admin/*", "x.example": "give the host, or the host and the path",
+			"/admin/x": "b", "/ADMIN/x": "b", "//admin/x": "b", "x.example/admin/x?y": "b", "/admin": "a", "/x": "a",
 		}},
 		"a resource beside a matcher": {
-			oneSite(demands(p, "/admin/*", "b", "protected_resource {\nresource /admin\n}"), demands(p, "", "a")),
-			map[string]string{" /admin/x": "b", " /x": "a"},
+			oneSite(demands(p, "/admin/*", "b", "protected_resource {\nresource /admin\n}"), a),
+			map[string]string{"/admin/x": "b", "/x": "a"},
 		},
-		"handles": {oneSite("handle /b/* {", demands(p, "", "b"), "}\nhandle /c {", demands(p, "", "c"), "}\nhandle {", demands(p, "", "a"), "}"), map[string]string{
-			" /b/x": "b", " /c": "c", " /c/": "a", " /": "a", "": "several",
-		}},
+		"handles": {
+			oneSite("handle /b/* {", b, "}\nhandle /c {", demands(p, "", "c"), "}\nhandle {", a, "}"),
+			map[string]string{"/b/x": "b", "/c": "c", "/c/": "a", "/": "a", "": "several"},
+		},
 		"a path that is taken off": {
 			oneSite("handle_path /b/* {", demands(p, "/in/*", "b"), demands(p, "", "c"), "}\nhandle {", demands(p, "/in/*", "d"), "}"),
-			map[string]string{" /b/in/x": "b", " /b/x": "c", " /in/x": "d", " /x": "there are: http://127.0.0.1:0 /b/*"},
+			map[string]string{"/b/in/x": "b", "/b/x": "c", "/in/x": "d", "/x": none + "http://127.0.0.1:0 /b/*"},
 		},
-		"a path that is another": {oneSite("rewrite /old/* /new{uri}", demands(p, "/new/*", "b"), demands(p, "", "a")), map[string]string{
-			" /old/x": "b", " /new/x": "b", " /x": "a",
-		}},
-		"all but some paths": {oneSite("@closed not path /public/* /assets/*\nhandle @closed {", demands(p, "", "a"), "}"), map[string]string{
-			" /x": "a", " /public/x": "there are", "": "a",
-		}},
-		"a regular expression": {oneSite(`@api path_regexp ^/v[0-9]+/`, demands(p, "@api", "b"), demands(p, "", "a")), map[string]string{
-			" /v12/x": "b", " /vx/": "a",
-		}},
-		"one within another": {oneSite(demands(p, "", "a", "unauth_action pass"), "handle /in/* {", demands(p, "", "b"), "}"), map[string]string{
-			" /in/x": "a", " /x": "a", "x.example /in/x": "a",
-		}},
-		"behind an answer": {oneSite("route {\nrespond /health ok", demands(p, "", "a"), "}"), map[string]string{" /health": "there are", " /x": "a"}},
-		"by a method": {oneSite("@post method POST\nhandle @post {", demands(p, "", "b"), "}\nhandle {", demands(p, "", "a"), "}"), map[string]string{
-			" /x": "a", "": "a",
-		}},
-		"by a header alone": {oneSite("@x header X-Token *\nhandle @x {", demands(p, "", "a"), "}"), map[string]string{"": "a"}},
-		"by headers": {oneSite("@x header X *\n@y header Y *\nhandle @x {", demands(p, "", "a"), "}\nhandle @y {", demands(p, "", "b"), "}"), map[string]string{
-			"": open, " /x": open, "x.example /": open,
-		}},
-		"an answer for some methods": {oneSite("@get method GET\nroute {\nrespond @get ok", demands(p, "", "a"), "}"), map[string]string{"": "a"}},
-		"a named route":              {"&(auth) {\n" + demands(p, "", "a") + "}\n" + oneSite("route /x/* {\ninvoke auth\n}"), map[string]string{" /x/": "a", " /y": "there are"}},
-		"a named route without end":  {"&(auth) {\ninvoke auth\n}\n" + oneSite("route /x {\ninvoke auth\n}", demands(p, "", "a")), map[string]string{" /y": "a"}},
-		"where errors are answered":  {oneSite("handle_errors {", demands(p, "", "a"), "}"), map[string]string{"": "a", "x.example /": "a"}},
-		"two where errors are answered": {oneSite("handle_errors {", demands(p, "/x/*", "a"), demands(p, "", "b"), "}"), map[string]string{
-			"": "by any route",
-		}},
+		"a path that is another": {
+			oneSite("rewrite /old/* /new{uri}", demands(p, "/new/*", "b"), a),
+			map[string]string{"/old/x": "b", "/new/x": "b", "/x": "a"},
+		},
+		"all but some paths": {
+			oneSite("@closed not path /public/* /assets/*\nhandle @closed {", a, "}"),
+			map[string]string{"/x": "a", "/public/x": none, "": "a"},
+		},
+		"a regular expression": {
+			oneSite(`@api path_regexp ^/v[0-9]+/`, demands(p, "@api", "b"), a),
+			map[string]string{"/v12/x": "b", "/vx/": "a"},
+		},
+		"one within another": {
+			oneSite(demands(p, "", "a", "unauth_action pass"), "handle /in/* {", b, "}"),
+			map[string]string{"/in/x": "a", "/x": "a", "x.example/in/x": "a"},
+		},
+		"behind an answer": {oneSite("route {\nrespond /health ok", a, "}"), map[string]string{"/health": none, "/x": "a"}},
+		"by a method": {
+			oneSite("@post method POST\nhandle @post {", b, "}\nhandle {", a, "}"), map[string]string{"/x": "a", "": "a"},
+		},
+		"by a header alone": {oneSite("@x header X-Token *\nhandle @x {", a, "}"), map[string]string{"": "a"}},
+		"by headers": {
+			oneSite("@x header X *\n@y header Y *\nhandle @x {", a, "}\nhandle @y {", b, "}"),
+			map[string]string{"": open, "/x": open, "x.example/": open},
+		},
+		"an answer for some methods": {oneSite("@get method GET\nroute {\nrespond @get ok", a, "}"), map[string]string{"": "a"}},
+		"a named route": {
+			"&(auth) {\n" + a + "}\n" + oneSite("route /x/* {\ninvoke auth\n}"), map[string]string{"/x/": "a", "/y": none},
+		},
+		"a named route without end": {
+			"&(auth) {\n@x header X *\ninvoke @x auth\ninvoke @x auth\n}\n" + oneSite("route /x {\ninvoke auth\n}", a),
+			map[string]string{"/y": "a", "/x": "a"},
+		},
+		"where errors are answered": {oneSite("handle_errors {", a, "}"), map[string]string{"": "a", "x.example/": "a"}},
+		"two where errors are answered": {
+			oneSite("handle_errors {", demands(p, "/x/*", "a"), b, "}"), map[string]string{"": "by any route"},
+		},
 		"none": {"respond ok", map[string]string{"": "has none"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -99,7 +112,10 @@ func TestExplainFindsTheHandler(t *testing.T) {
 			c.keep = false
 			token := p.AccessToken(optest.Claims{"aud": "nobody"})
 			for at, want := range test.wants {
-				host, path, _ := strings.Cut(at, " ")
+				host, path, _ := strings.Cut(at, "/")
+				if at != host {
+					path = "/" + path
+				}
 				request := string(must(json.Marshal(explainRequest{Token: token, Host: host, Path: path, Online: true})))
 				r := c.ask(http.MethodPost, "/openid_connect/explain", request, "Content-Type: application/json")
 				if len(want) > 1 {
@@ -135,9 +151,11 @@ func TestExplainNotesTheRoute(t *testing.T) {
 	p := optest.New(t)
 	c := startAdmin(t, "respond ok")
 	for name, test := range map[string]struct{ config, note string }{
-		"certain":          {oneSite(demands(p, "", "api")), ""},
-		"by a header":      {oneSite("@x header X-Token *\nhandle @x {", demands(p, "", "api"), "}"), noteMaybeMet},
-		"beside another":   {oneSite("@post method POST\nhandle @post {", demands(p, "", "b"), "}\nhandle {", demands(p, "", "api"), "}"), noteMaybeOther},
+		"certain":     {oneSite(demands(p, "", "api")), ""},
+		"by a header": {oneSite("@x header X-Token *\nhandle @x {", demands(p, "", "api"), "}"), noteMaybeMet},
+		"beside another": {
+			oneSite("@post method POST\nhandle @post {", demands(p, "", "b"), "}\nhandle {", demands(p, "", "api"), "}"), noteMaybeOther,
+		},
 		"of unknown route": {oneSite("handle_errors {", demands(p, "", "api"), "}"), noteUnplaced},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -189,7 +189,8 @@ func TestAdminRequests(t *testing.T) {
 	if r := c.ask(http.MethodHead, "/openid_connect/providers", ""); r.StatusCode != http.StatusOK || r.body != "" {
 		t.Errorf("HEAD: status %d, %q", r.StatusCode, r.body)
 	}
-	if r := c.ask(http.MethodPost, "/openid_connect/explain", `{"token":"a"}`, "Content-Type: application/json; charset=utf-8"); r.StatusCode != http.StatusOK {
+	r := c.ask(http.MethodPost, "/openid_connect/explain", `{"token":"a"}`, "Content-Type: application/json; charset=utf-8")
+	if r.StatusCode != http.StatusOK {
 		t.Errorf("with a charset: status %d", r.StatusCode)
 	}
 }

@@ -48,13 +48,18 @@ func (rt *runtime) serveBackchannelLogout(w http.ResponseWriter, r *http.Request
 		w.WriteHeader(http.StatusOK) // it has been carried out; sessions of the same name may have begun since
 		return nil
 	}
-	ended := session.Revocation{Owner: l.owner(), SID: token.sid, Issued: token.IssuedAt, Until: l.longest(now)}
+	ended := session.Revocation{Owner: l.owner(), SID: token.sid, Issued: token.IssuedAt}
 	if token.sid != "" {
 		ended.Created = now
 	} else {
 		ended.Subject = token.subject
 	}
-	count, err := rt.endAll(r.Context(), ended)
+	all := []session.Revocation{ended}
+	if token.sid != "" && token.subject != "" {
+		// sessions that the provider has given no sid when they began can only be meant by their user
+		all = append(all, session.Revocation{Owner: l.owner(), Subject: token.subject, WithoutSID: true, Issued: token.IssuedAt})
+	}
+	count, err := rt.endAll(r.Context(), all...)
 	if err != nil {
 		l.memory.releaseLogoutToken(token.id)
 		return rt.refuseLogoutToken(w, r, st, &refusal{reason: reasonStoreUnavailable, cause: err})

@@ -150,7 +150,7 @@ func checkSiblings(h httpcaddyfile.Helper, handler *Handler, token caddyfile.Tok
 		case sameEndpoints:
 			if name := differentSetting(other.handler, handler, loginSettings); name != "" {
 				return at.Errf("%s differs from that of %s:%d, which shares the session; directives of one provider on one site need the same "+
-					"client, login and session settings, or another path_prefix and session cookie_name", name, other.file, other.line)
+					"client, login, session and logout settings, or another path_prefix and session cookie_name", name, other.file, other.line)
 			}
 		case sameClient && other.handler.cookieIdentity() == handler.cookieIdentity():
 			if name := differentSetting(other.handler, handler, sealSettings); name != "" {
@@ -218,7 +218,8 @@ var loginSettings = []string{
 	"client_jwt_assertion_alg", "client_jwt_assertion_expires_in", "client_jwt_assertion_audience", "client_assertion_file",
 	"tenants", "scope", "redirect_uri", "path_prefix", "use_pkce", "use_nonce", "authorization_params", "token_params", "prompt", "max_age", "acr_values",
 	"resource", "display", "ui_locales", "response_mode", "id_token_signed_response_alg", "trusted_audiences", "userinfo",
-	"session", "session_contents", "refresh_coordination",
+	"session", "session_contents", "refresh_coordination", "revocation_endpoint_auth_method", "logout_path", "post_logout_redirect_uri",
+	"revoke_tokens_on_logout", "backchannel_logout", "frontchannel_logout",
 }
 
 // sealSettings are those without which a session does not open, or is renewed by two at a time.

@@ -47,6 +47,7 @@ func (rt *runtime) refuse(w http.ResponseWriter, r *http.Request, st *requestSta
 
 	header := w.Header()
 	header.Set("Cache-Control", "no-store")
+	rt.varyBy(header)
 	if challenge := rt.challenge(r, scheme, refused); challenge != "" && !st.signedIn {
 		header.Set("Www-Authenticate", challenge)
 	}

@@ -58,6 +58,11 @@ func (h *Handler) checkClient() error {
 			return err
 		}
 	}
+	if !h.BearerOnly {
+		if err := h.checkAuthMethod("revocation_endpoint_auth_method", h.revocationAuthMethod()); err != nil {
+			return err
+		}
+	}
 	if err := h.checkAuthMethod("introspection_endpoint_auth_method", introspection); err != nil {
 		return err
 	}

@@ -169,3 +169,29 @@ func takeQuery(r *http.Request, name string) []string {
 	}
 	return values
 }
+
+// varyHeader names the headers that requests have credentials in.
+func (h *Handler) varyHeader() string {
+	var names []string
+	if !h.IgnoreBearer {
+		names = append(names, "Authorization")
+	}
+	for _, source := range h.BearerTokenFrom {
+		if source.In == inHeader {
+			names = append(names, http.CanonicalHeaderKey(source.Name))
+		}
+	}
+	if !h.BearerOnly || slices.ContainsFunc(h.BearerTokenFrom, func(source TokenSource) bool { return source.In == inCookie }) {
+		names = append(names, "Cookie")
+	}
+	return strings.Join(names, ", ")
+}
+
+// varyBy tells caches that another request for the same URL may get another answer (RFC 9110 section 12.5.5).
+func (rt *runtime) varyBy(header http.Header) {
+	known := header["Vary"]
+	if slices.Contains(known, "*") || slices.Contains(known, rt.vary) {
+		return
+	}
+	header["Vary"] = append(slices.Clip(known), rt.vary)
+}

@@ -43,8 +43,8 @@ const (
 	confirmCertify = "x5t#S256"
 )
 
-// explain judges a bearer token as if a request had brought it, by the same code. Nothing is remembered, counted or logged of that. Without
-// online no call is made: what is known of the provider has to do.
+// explain judges a bearer token as if a request had brought it, by the same code. Nothing is remembered, counted or logged of that.
+// Without online no call is made: what is known of the provider has to do.
 func (rt *runtime) explain(ctx context.Context, raw string, online bool) (*explanation, error) {
 	if rt.ignoreBearer {
 		return &explanation{Ignored: true, Hint: hintIgnored}, nil

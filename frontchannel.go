@@ -67,7 +67,7 @@ func (rt *runtime) endBySID(r *http.Request, st *requestState, sid string) {
 	if !own && l.store == nil && !rt.hasSeenSID(r.Context(), sid) {
 		return
 	}
-	ended := session.Revocation{Owner: l.owner(), SID: sid, Created: now, Until: l.longest(now)}
+	ended := session.Revocation{Owner: l.owner(), SID: sid, Created: now}
 	count, err := 0, error(nil)
 	if own || l.store == nil {
 		count, err = rt.endAll(r.Context(), ended)

@@ -31,7 +31,11 @@ func namedBy(issuer, sid string) string { return url.Values{"iss": {issuer}, "si
 // frame has a browser that has never been at the site load the endpoint in a frame, so that no cookie can have a part in it.
 func (b *backchannel) frame(query string) *optest.Response {
 	b.t.Helper()
-	return b.framedBy(optest.NewBrowser(b.t), query)
+	browser := optest.NewBrowser(b.t)
+	if certificate := b.site.server.Certificate(); certificate != nil {
+		browser.Trust(certificate)
+	}
+	return b.framedBy(browser, query)
 }
 
 // framedBy has a browser load the endpoint in a frame of another site.

@@ -144,6 +144,7 @@ func (rt *runtime) startLogin(w http.ResponseWriter, r *http.Request, st *reques
 		}
 		entry.Write(fields...)
 	}
+	rt.varyBy(w.Header())
 	st.setCookies(w.Header(), v.reply)
 	redirect(w, r, target)
 	return nil

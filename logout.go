@@ -118,7 +118,11 @@ func (rt *runtime) endSessionsOf(r *http.Request, v *visit) (newest *openedSessi
 		if refused != nil {
 			opened = rt.openUnread(r.Context(), v, sealed)
 		}
-		if opened == nil || l.judgeClocks(opened.Session, now) != "" || l.isRevoked(opened.Session, now) {
+		if opened == nil {
+			continue
+		}
+		dead := l.judgeClocks(opened.Session, now)
+		if dead == reasonSessionExpired || l.isRevoked(opened.Session, now) {
 			continue
 		}
 		found := l.renewals.look(opened.Session, now)
@@ -128,9 +132,10 @@ func (rt *runtime) endSessionsOf(r *http.Request, v *visit) (newest *openedSessi
 				opened = moved
 			}
 		}
-		rt.endSession(r.Context(), opened)
-		l.memory.firstDeletion(opened.ID, now) // which is in the answer
-		if found.kind != standingEnded && (newest == nil || opened.isNewerThan(newest)) {
+		first := rt.endSession(r.Context(), opened) // another tab may be doing the same
+		l.memory.firstDeletion(opened.ID, now)      // which is in the answer
+		// an idle session is none, but a copy of its cookie may be in use
+		if first && dead == "" && found.kind != standingEnded && (newest == nil || opened.isNewerThan(newest)) {
 			newest = opened
 		}
 	}
@@ -155,10 +160,10 @@ func (rt *runtime) openUnread(ctx context.Context, v *visit, sealed string) *ope
 }
 
 // endSession ends a session everywhere: a copy of its cookie opens nothing any more, in no generation and on no instance, and what was kept
-// of it is gone. It waits for that, but not for long; what this process knows has changed when it returns.
-func (rt *runtime) endSession(ctx context.Context, opened *openedSession) {
+// of it is gone. It waits for that, but not for long; what this process knows has changed when it returns. It reports whether it was the first.
+func (rt *runtime) endSession(ctx context.Context, opened *openedSession) (first bool) {
 	l, now := rt.login, rt.now()
-	l.renewals.purge(opened.Session, l.endOf(opened.Session), now, now)
+	first = l.renewals.purge(opened.Session, l.endOf(opened.Session), now, now)
 	ctx = context.WithoutCancel(ctx)
 	var written sync.WaitGroup
 	for _, write := range []func(context.Context){
@@ -176,6 +181,7 @@ func (rt *runtime) endSession(ctx context.Context, opened *openedSession) {
 		})
 	}
 	waitAtMost(&written, endingWait)
+	return first
 }
 
 // waitAtMost waits for work that ends by itself.

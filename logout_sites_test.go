@@ -66,8 +66,12 @@ func TestLogoutPaths(t *testing.T) {
 		"behind rewrites": {
 			func(p *optest.Provider) string { return "rewrite * /index.php\n" + webapp(p, "", "") + toUpstream }, "/oauth2/logout", "/x", nil,
 		},
-		"where everybody may enter": {func(p *optest.Provider) string { return webapp(p, "", "unauth_action pass\nunauth_action deny /x") + toUpstream }, "/oauth2/logout", "/x", nil},
-		"where nobody may enter":    {func(p *optest.Provider) string { return webapp(p, "", "unauth_action deny\nunauth_action auth /login-here") + toUpstream }, "/oauth2/logout", "/x", nil},
+		"where everybody may enter": {func(p *optest.Provider) string {
+			return webapp(p, "", "unauth_action pass\nunauth_action deny /x") + toUpstream
+		}, "/oauth2/logout", "/x", nil},
+		"where nobody may enter": {func(p *optest.Provider) string {
+			return webapp(p, "", "unauth_action deny\nunauth_action auth /login-here") + toUpstream
+		}, "/oauth2/logout", "/x", nil},
 		"with a page of the site's for errors": {
 			func(p *optest.Provider) string {
 				return webapp(p, "", "error_responses handle_errors") + toUpstream + "handle_errors {\nrespond `{\"reason\":\"{http.openid_connect.reason}\",\"request_id\":\"x\"}`\n}"

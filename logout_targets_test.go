@@ -17,13 +17,13 @@ import (
 func TestPostLogoutRedirectURI(t *testing.T) {
 	t.Parallel()
 	for setting, want := range map[string]string{
-		"":                                            "$ORIGIN/oauth2/logged-out",
-		"/":                                           "$ORIGIN/",
-		"/goodbye":                                    "$ORIGIN/goodbye",
-		"/goodbye?from=app&x=%2F":                     "$ORIGIN/goodbye?from=app&x=%2F",
-		"https://www.example.com/":                    "https://www.example.com/",
-		"https://www.example.com/bye?from=app":        "https://www.example.com/bye?from=app",
-		"/oauth2/logged-out":                          "$ORIGIN/oauth2/logged-out",
+		"":                                     "$ORIGIN/oauth2/logged-out",
+		"/":                                    "$ORIGIN/",
+		"/goodbye":                             "$ORIGIN/goodbye",
+		"/goodbye?from=app&x=%2F":              "$ORIGIN/goodbye?from=app&x=%2F",
+		"https://www.example.com/":             "https://www.example.com/",
+		"https://www.example.com/bye?from=app": "https://www.example.com/bye?from=app",
+		"/oauth2/logged-out":                   "$ORIGIN/oauth2/logged-out",
 		"{env.OPENID_CONNECT_NOT_THERE}/goodbye/here": "",
 	} {
 		t.Run(setting, func(t *testing.T) {

@@ -310,13 +310,15 @@ func (s *renewals) unstick(id [16]byte) {
 }
 
 // purge forgets the result of a session that is over, but not that its tokens are spent. Requests that are on their way with it are served
-// until from.
-func (s *renewals) purge(sess *session.Session, end, now, from time.Time) {
+// until from. It reports whether the session was not over before.
+func (s *renewals) purge(sess *session.Session, end, now, from time.Time) (first bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := s.stateOf(sess, end, now)
+	first = st.over == ""
 	st.sealed, st.replaced, st.over, st.overFrom = "", nil, reasonSessionExpired, from
 	s.version.Add(1)
+	return first
 }
 
 // sweep forgets results whose time is over, and sessions that have ended. The caller holds the lock.

@@ -214,7 +214,7 @@ func (st *requestState) response(w http.ResponseWriter, private bool) http.Respo
 	if writer.ResponseWriter != nil {
 		writer = new(responseWriter) // a second handler in the same request
 	}
-	*writer = responseWriter{ResponseWriter: w, st: st, private: private, cookies: st.visit.reply, carried: st.visit.carried}
+	*writer = responseWriter{ResponseWriter: w, st: st, private: private, cookies: st.visit.reply, carried: st.visit.carried, alive: st.dead == ""}
 	if st.rt.login != nil {
 		writer.login, writer.ours = st.rt.login, st.rt.login.cookies
 	}
@@ -240,6 +240,7 @@ type responseWriter struct {
 	login   *login
 	cookies []string
 	carried *session.Session // that they are of: a handler within this one has a visit of its own
+	alive   bool             // it was, so that the cookies are not those that delete it
 	decided bool
 }
 
@@ -253,9 +254,10 @@ func (w *responseWriter) decide() {
 		w.ours.FilterResponse(header)
 		session.Write(header, w.st.ownCookies) // those of a handler within this one
 	}
-	if w.carried != nil && len(w.cookies) > 0 && (w.login.isOutdated(w.carried) || w.login.isRevoked(w.carried, w.st.rt.now())) {
+	if w.carried != nil && len(w.cookies) > 0 && (w.login.isOutdated(w.carried) || w.alive && w.login.isRevoked(w.carried, w.st.rt.now())) {
 		w.cookies = nil // the upstream has taken its time, and the browser has something newer, or has logged out
 	}
+	w.st.rt.varyBy(header)
 	switch {
 	case len(w.cookies) > 0:
 		header["Cache-Control"] = []string{"private, no-store"}

@@ -23,8 +23,8 @@ func (l *login) knowledge() uint64 {
 }
 
 // revoke puts a session, or those that the provider names, on the list of this handler.
-func (rt *runtime) revoke(ctx context.Context, ended session.Revocation) {
-	if err := rt.login.revocations.Add(ctx, rt.now(), ended); err != nil {
+func (rt *runtime) revoke(ctx context.Context, ended ...session.Revocation) {
+	if err := rt.login.revocations.Add(ctx, rt.now(), ended...); err != nil {
 		rt.warnOfStorage("other instances, and this one after a restart, do not learn of a logout for now, as the storage fails", err)
 	}
 }
@@ -34,7 +34,7 @@ var errSlowStore = errors.New("the storage takes its time; what is known in memo
 // endAll ends the sessions that the provider, or an operator, names: wherever handlers of this process keep sessions of their owner. It returns
 // how many there were in the stores, or without one how many revocations were written. It does not wait for long: in the memory of this process
 // they are over at once, and what is slow goes on by itself.
-func (rt *runtime) endAll(ctx context.Context, ended session.Revocation) (count int, err error) {
+func (rt *runtime) endAll(ctx context.Context, ended ...session.Revocation) (count int, err error) {
 	ctx = context.WithoutCancel(ctx)
 	var writing sync.WaitGroup
 	lists := make(map[*session.Revocations]bool)
@@ -46,7 +46,11 @@ func (rt *runtime) endAll(ctx context.Context, ended session.Revocation) (count 
 				defer writing.Done()
 				ctx, cancel := context.WithTimeout(ctx, renewalTimeout)
 				defer cancel()
-				handler.revoke(ctx, ended)
+				list, until := slices.Clone(ended), handler.login.longest(ctx, handler.now())
+				for i := range list {
+					list[i].Until = until
+				}
+				handler.revoke(ctx, list...)
 			})
 		}
 	}
@@ -60,8 +64,12 @@ func (rt *runtime) endAll(ctx context.Context, ended session.Revocation) (count 
 		defer writing.Done()
 		ctx, cancel := context.WithTimeout(ctx, renewalTimeout)
 		defer cancel()
-		count, stores, err := rt.endInStores(ctx, ended)
-		found <- result{count, stores, err}
+		var got result
+		for i := range ended {
+			count, stores, err := rt.endInStores(ctx, ended[i])
+			got = result{got.count + count, stores, errors.Join(got.err, err)}
+		}
+		found <- got
 	})
 	waitAtMost(&writing, endingWait)
 	select {
@@ -95,9 +103,11 @@ func (rt *runtime) endInStores(ctx context.Context, ended session.Revocation) (c
 		seen[l.storeKey] = true
 		stores++
 		n, failed := 0, error(nil)
-		if ended.SID != "" {
+		switch {
+		case ended.WithoutSID: // the index does not know; the list ends them
+		case ended.SID != "":
 			n, failed = l.store.EndBySID(ctx, ended.Owner, ended.SID)
-		} else {
+		default:
 			n, failed = l.store.EndBySubject(ctx, ended.Owner, ended.Subject, later(ended.Issued, ended.Created))
 		}
 		count += n
@@ -117,9 +127,44 @@ func (rt *runtime) ofSameOwner() []*runtime {
 	return same
 }
 
-// longest is when no session that there is now, or whose login is under way, can still be alive.
-func (l *login) longest(now time.Time) time.Time {
-	return now.Add(max(l.absolute, l.memory.longestLife()) + transactionLifetime)
+// adoptRevocations has a new list begin with what is known: a configuration with another storage must not bring back what has ended.
+func (rt *runtime) adoptRevocations(list *session.Revocations) {
+	adopted := make(map[*session.Revocations]bool)
+	for _, other := range runningHandlers() {
+		if other.login != nil && other.login.owner() == rt.login.owner() && !adopted[other.login.revocations] {
+			adopted[other.login.revocations] = true
+			list.Adopt(other.login.revocations, rt.now())
+		}
+	}
+}
+
+// lifeWait bounds the asking for how long sessions live on other instances.
+const lifeWait = time.Second
+
+// longest is when no session that there is now, or whose login is under way, can still be alive, on whichever instance; zero if nobody knows.
+func (l *login) longest(ctx context.Context, now time.Time) time.Time {
+	ctx, cancel := context.WithTimeout(ctx, lifeWait)
+	defer cancel()
+	life, err := l.revocations.Life(ctx, l.owner())
+	if err != nil {
+		return time.Time{}
+	}
+	return now.Add(max(life, l.absolute, l.memory.longestLife()) + transactionLifetime)
+}
+
+// noteLife has other instances know how long sessions live here.
+func (rt *runtime) noteLife() {
+	l := rt.login
+	l.renewals.inBackground(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), renewalTimeout)
+		defer cancel()
+		if err := l.revocations.NoteLife(ctx, l.owner(), max(l.absolute, l.memory.longestLife()), rt.now()); err != nil {
+			rt.warnOfStorage("other instances do not learn how long sessions live here, as the storage fails", err)
+		}
+		if err := l.revocations.WriteAdopted(ctx, rt.now()); err != nil {
+			rt.warnOfStorage("what has ended before the storage was changed is not written for now, as it fails", err)
+		}
+	})
 }
 
 // runtimeKey is under which the pool has a runtime.

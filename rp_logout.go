@@ -143,7 +143,8 @@ func (rt *runtime) revokeTokens(ctx context.Context, sess *session.Session) {
 
 // revokeLate has the tokens of a renewal revoked that was under way when its session ended.
 func (rt *runtime) revokeLate(ctx context.Context, renewed *session.Session) {
-	if rt.login.revokesTokens && rt.login.isRevoked(renewed, rt.now()) {
+	l, now := rt.login, rt.now()
+	if l.revokesTokens && (l.isRevoked(renewed, now) || l.renewals.look(renewed, now).kind == standingEnded) {
 		rt.revokeTokens(ctx, renewed)
 	}
 }

@@ -62,6 +62,7 @@ type runtime struct {
 	allowPreflight bool
 	errorResponses string
 	realm          string // as a quoted-string
+	vary           string // the request headers that an answer depends on
 
 	releases []func() error
 }
@@ -89,6 +90,7 @@ func (h *Handler) newRuntime(ctx caddy.Context) (rt *runtime, err error) {
 		ignoreBearer:   h.IgnoreBearer,
 		errorResponses: or(h.ErrorResponses, errorResponsesBuiltin),
 		realm:          quotedString(or(h.Realm, defaultRealm)),
+		vary:           h.varyHeader(),
 	}
 	// What was acquired before a failure is given back here: Cleanup sees no runtime then.
 	defer func() {

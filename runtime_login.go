@@ -254,6 +254,7 @@ func (rt *runtime) settle() {
 	for _, adopt := range rt.login.adoptStorage {
 		adopt()
 	}
+	rt.noteLife()
 }
 
 // sharedValue is something that runtimes have in common.

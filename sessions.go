@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"hash/maphash"
+	"math"
 	"net/http"
 	"slices"
 	"strings"
@@ -233,8 +234,14 @@ func (rt *runtime) openSession(ctx context.Context, v *visit, sealed string, now
 	if reference != nil {
 		var reason Reason
 		var refused *refusal
+		named := &session.Session{ID: reference.ID, Generation: math.MaxUint64} // its cookie is the same for all generations
+		if l.isRevoked(named, now) {
+			return nil, l.pronounceDead(v, named, reasonSessionRevoked), nil
+		}
 		if sess, reason, refused = l.loadSession(ctx, reference); sess == nil {
-			v.keep = v.keep || refused == nil && l.memory.isSuperseded(reference.ID)
+			if refused == nil {
+				l.pronounceDead(v, named, reason)
+			}
 			return nil, reason, refused
 		}
 	}

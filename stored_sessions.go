@@ -233,7 +233,9 @@ func (h *Handler) acquireStores(ctx caddy.Context, rt *runtime, kept SessionStor
 			zap.String("hint", "with several instances set refresh_coordination storage on a storage that they share, or session { storage redis }"))
 	}
 	l.revocations, err = share(rt, fmt.Sprintf("revocations %v %s", follow, l.storeKey), func() *session.Revocations {
-		return session.NewRevocations(session.RevocationsConfig{Backend: store, Follow: follow, Background: l.renewals.inBackground})
+		list := session.NewRevocations(session.RevocationsConfig{Backend: store, Follow: follow, Background: l.renewals.inBackground})
+		rt.adoptRevocations(list)
+		return list
 	})
 	return err
 }

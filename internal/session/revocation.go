@@ -16,6 +16,9 @@ type Revocation struct {
 	ID           [16]byte
 	SID, Subject string
 
+	// WithoutSID narrows Subject to sessions that the provider has given no sid.
+	WithoutSID bool
+
 	// Created and Issued bound what SID and Subject touch: sessions that were made not after Created, or whose first ID token was
 	// issued not after Issued. Zero touches none. Where an ID token did not say when it was issued, the session's making counts.
 	Created, Issued time.Time
@@ -35,6 +38,7 @@ const (
 	revokedID      = 'i'
 	revokedSID     = 's'
 	revokedSubject = 'u'
+	revokedUnnamed = 'n' // a subject, for sessions without a sid
 )
 
 func (r *Revocation) key() (_ revocationKey, ok bool) {
@@ -43,6 +47,8 @@ func (r *Revocation) key() (_ revocationKey, ok bool) {
 		return sessionKey(r.ID), true
 	case r.SID != "" && r.Subject == "":
 		return r.Owner.revocationKey(revokedSID, r.SID), true
+	case r.Subject != "" && r.SID == "" && r.WithoutSID:
+		return r.Owner.revocationKey(revokedUnnamed, r.Subject), true
 	case r.Subject != "" && r.SID == "":
 		return r.Owner.revocationKey(revokedSubject, r.Subject), true
 	default:

@@ -283,5 +283,5 @@ func (w *watched) failures() int {
 func (w *watched) String() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return fmt.Sprint(w.errs)
+	return fmt.Sprintf("%d times, last %v", len(w.errs), w.errs[max(0, len(w.errs)-5):])
 }

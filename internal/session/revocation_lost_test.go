@@ -157,3 +157,24 @@ func TestRevocationsBackground(t *testing.T) {
 		wantKnown(t, reader, 0, 1)
 	})
 }
+
+// A backend that loses all that is written is not asked at full speed for ever, and it is told.
+func TestRevocationsLostAgain(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(t *testing.T) {
+		backend := newExpiringBackend()
+		backend.fail(errLost, "Store")
+		r := following(backend)
+		told := watch(r)
+		mustAdd(t, r, numbered(0, time.Now().Add(20*time.Minute)))
+		time.Sleep(10 * time.Minute)
+		if n := backend.count("Store"); n < 20 || n > int(10*time.Minute/lastRetry)+20 || told.count(errOverwritten) == 0 {
+			t.Errorf("written %d times: %v", n, told)
+		}
+		backend.setBefore(nil)
+		time.Sleep(2 * lastRetry)
+		reader := following(backend)
+		refreshed(reader)
+		wantKnown(t, reader, 0, 1)
+	})
+}

@@ -14,6 +14,7 @@ type revocationWriting struct {
 	next   *revocationBatch
 	active bool
 	wake   chan struct{}
+	err    error // of the last attempt
 
 	// the callers' clock, and when it was looked at by that of the process
 	now, looked time.Time
@@ -23,7 +24,6 @@ type revocationWriting struct {
 type revocationBatch struct {
 	entries map[revocationKey]pendingRevocation
 	done    chan struct{}
-	err     error // of the last attempt
 }
 
 // pendingRevocation is an entry with the time when it does not matter any more, by the clock of the process.
@@ -49,6 +49,11 @@ func (w *revocationWriting) clock() time.Time {
 // write puts entries into the list, has them written, and waits for that. What was in the list before, with nothing being written, is in
 // the backend.
 func (r *Revocations) write(ctx context.Context, added map[revocationKey]revocationEntry, now time.Time) error {
+	return r.writeIf(ctx, added, now, false)
+}
+
+// writeIf is write, or has them written in any case.
+func (r *Revocations) writeIf(ctx context.Context, added map[revocationKey]revocationEntry, now time.Time, anyhow bool) error {
 	w := &r.writing
 	w.setClock(now)
 	pending := make(map[revocationKey]pendingRevocation, len(added))
@@ -57,7 +62,7 @@ func (r *Revocations) write(ctx context.Context, added map[revocationKey]revocat
 	}
 	w.mu.Lock()
 	changed, full := r.merge(added, now)
-	if !changed && !w.active {
+	if !changed && !w.active && !anyhow {
 		w.mu.Unlock()
 		return nil
 	}
@@ -78,7 +83,7 @@ func (r *Revocations) write(ctx context.Context, added map[revocationKey]revocat
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return fmt.Errorf("writing revocations: %w", cmp.Or(batch.err, ctx.Err()))
+	return fmt.Errorf("writing revocations: %w", cmp.Or(w.err, ctx.Err()))
 }
 
 // put adds to the next batch what there is room for. The caller holds the mutex.
@@ -112,9 +117,9 @@ func (w *revocationWriting) take(done bool) *revocationBatch {
 	return batch
 }
 
-// failed has those who wait for a batch know why.
-func (w *revocationWriting) failed(batch *revocationBatch, err error) {
+// attempted remembers how the last attempt ended, for those who cannot wait for the next.
+func (w *revocationWriting) attempted(err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	batch.err = err
+	w.err = err
 }

@@ -29,7 +29,7 @@ const (
 	checkDelay = 250 * time.Millisecond
 
 	// The pauses after attempts that failed.
-	firstRetry, lastRetry = 500 * time.Millisecond, 10 * time.Second
+	firstRetry, lastRetry = 500 * time.Millisecond, 2 * time.Second
 )
 
 var (
@@ -98,10 +98,9 @@ func (w *revocationWriter) attempt() {
 		ctx, cancel := context.WithTimeout(context.Background(), writeWait)
 		written, err := w.writeSegment(ctx, w.writing.clock())
 		cancel()
+		w.writing.attempted(err)
 		if err != nil {
-			err = fmt.Errorf("writing revocations: %w", err)
-			w.writing.failed(w.batch, err)
-			w.tell(err)
+			w.tell(fmt.Errorf("writing revocations: %w", err))
 			w.notBefore = time.Now().Add(w.retry)
 			w.retry = min(2*w.retry, lastRetry)
 			return

@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"maps"
 	"sync"
@@ -54,6 +55,9 @@ type Revocations struct {
 	sweepAt int64 // when entries that are over are looked for, in seconds
 	limit   int
 
+	adopting sync.Mutex
+	adopted  map[revocationKey]revocationEntry // from another list, not written yet
+
 	watching sync.Mutex
 	watchers map[*func(error)]struct{}
 
@@ -70,6 +74,8 @@ func NewRevocations(config RevocationsConfig) *Revocations {
 		entries: make(map[revocationKey]revocationEntry), limit: maxRevocations, watchers: make(map[*func(error)]struct{}),
 	}
 	r.writing.wake = make(chan struct{}, 1)
+	unlike := NewID()
+	r.version.Store(binary.BigEndian.Uint64(unlike[:])) // that of any other list, which may have been asked before
 	if r.background == nil {
 		r.background = func(work func()) { go work() }
 	}
@@ -88,13 +94,16 @@ func (r *Revocations) Touches(owner Owner, sess *Session, now time.Time) bool {
 	if r.size.Load() == 0 {
 		return false
 	}
-	var keys [3]revocationKey
+	var keys [4]revocationKey
 	names := append(keys[:0], sessionKey(sess.ID))
 	if sess.SID != "" {
 		names = append(names, owner.revocationKey(revokedSID, sess.SID))
 	}
 	if sess.Subject != "" {
 		names = append(names, owner.revocationKey(revokedSubject, sess.Subject))
+		if sess.SID == "" {
+			names = append(names, owner.revocationKey(revokedUnnamed, sess.Subject))
+		}
 	}
 	r.mu.RLock()
 	defer r.mu.RUnlock()
