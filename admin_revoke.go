@@ -18,7 +18,7 @@ import (
 )
 
 // writtenWait is how long the answer to a revocation waits, beyond the attempt itself, to learn that other instances can read it.
-const writtenWait = time.Second
+const writtenWait = 5 * time.Second
 
 // revokeRequest names the sessions to be ended: those of a user, or what the provider calls one session.
 type revokeRequest struct {
@@ -44,7 +44,7 @@ func serveRevoke(w http.ResponseWriter, r *http.Request) error {
 
 // carryOut ends the sessions that there are at this moment, of as many clients as are meant.
 func (request *revokeRequest) carryOut(ctx context.Context, handlers []*Handler) (count int, err error) {
-	if (request.Subject == "") == (request.SID == "") {
+	if (strings.TrimSpace(request.Subject) == "") == (strings.TrimSpace(request.SID) == "") {
 		return 0, adminError(http.StatusBadRequest, `name the sessions by one of "sub" and "sid"`)
 	}
 	owners, err := request.owners(handlers)
@@ -128,7 +128,7 @@ func (rt *runtime) endByOperator(ctx context.Context, request *revokeRequest) (c
 		err = errors.Join(err, list.unwritten(ctx, now, ended))
 	}
 	rt.logger.Info("sessions ended by an operator", zap.String("issuer", rt.issuerName), zap.String("client_id", l.clientID),
-		zap.Int("count", count), zap.String("by", by))
+		zap.Int("count", count), zap.String("by", by), zap.String("user_id", request.Subject))
 	rt.metrics.sessionsEnded(reasonLogoutPrefix+logoutByOperator, count)
 	rt.emit(nil, eventLogout, map[string]any{"by": logoutByOperator, "subject": request.Subject, "sid": request.SID, "count": count})
 	return count, err

@@ -44,7 +44,7 @@ func (rt *runtime) serveBackchannelLogout(w http.ResponseWriter, r *http.Request
 		return rt.refuseLogoutToken(w, r, st, refused)
 	}
 	l, now := rt.login, rt.now()
-	if !l.memory.claimLogoutToken(token.id, token.Expiry.Add(rt.policy.skew), now) {
+	if l.memory.hasCarriedOut(token.id) {
 		w.WriteHeader(http.StatusOK) // it has been carried out; sessions of the same name may have begun since
 		return nil
 	}
@@ -59,12 +59,21 @@ func (rt *runtime) serveBackchannelLogout(w http.ResponseWriter, r *http.Request
 		// sessions that the provider has given no sid when they began can only be meant by their user
 		all = append(all, session.Revocation{Owner: l.owner(), Subject: token.subject, WithoutSID: true, Issued: token.IssuedAt})
 	}
-	count, err := rt.endAll(r.Context(), all...)
+	// one that is repeated meanwhile gets what the first one gets
+	_, err, _ := l.memory.logouts.Do(token.id, func() (any, error) {
+		if l.memory.hasCarriedOut(token.id) {
+			return nil, nil
+		}
+		count, err := rt.endAll(r.Context(), all...)
+		if err == nil {
+			l.memory.carriesOut(token.id, token.Expiry.Add(rt.policy.skew), now)
+			rt.tellBackchannelLogout(r, token, count)
+		}
+		return nil, err
+	})
 	if err != nil {
-		l.memory.releaseLogoutToken(token.id)
 		return rt.refuseLogoutToken(w, r, st, &refusal{reason: reasonStoreUnavailable, cause: err})
 	}
-	rt.tellBackchannelLogout(r, token, count)
 	w.WriteHeader(http.StatusOK)
 	return nil
 }

@@ -160,18 +160,8 @@ func TestS221EndlessRequests(t *testing.T) {
 			"asked before":   head + "Expect: 100-continue\r\nContent-Length: 1073741824\r\n\r\n",
 		} {
 			conn := dial(t, b.site.server.URL)
-			answered := make(chan *http.Response, 1)
-			go func() {
-				reader := bufio.NewReader(conn)
-				response, err := http.ReadResponse(reader, nil)
-				for err == nil && response.StatusCode == http.StatusContinue {
-					response, err = http.ReadResponse(reader, nil)
-				}
-				if err != nil {
-					t.Errorf("%s: %v", name, err)
-				}
-				answered <- response
-			}()
+			answered := make(chan *reply, 1)
+			go func() { answered <- finalReply(t, conn) }()
 			sent := flood(conn, start, strings.Contains(start, "chunked"))
 			if response := <-answered; response != nil && (response.StatusCode != http.StatusRequestEntityTooLarge || !response.Close) {
 				t.Errorf("%s: got %d, close %t", name, response.StatusCode, response.Close)
@@ -194,6 +184,23 @@ func TestS221EndlessRequests(t *testing.T) {
 		t.Fatal(err)
 	}
 	cut.Close()
+}
+
+// finalReply reads the answer of a connection, after what only says to go on; nil when there is none.
+func finalReply(t testing.TB, conn net.Conn) *reply {
+	reader := bufio.NewReader(conn)
+	for {
+		response, err := http.ReadResponse(reader, nil)
+		if err != nil {
+			t.Error(err)
+			return nil
+		}
+		body, _ := io.ReadAll(response.Body) // the connection may be cut off after it
+		response.Body.Close()
+		if response.StatusCode != http.StatusContinue {
+			return &reply{Response: response, body: string(body)}
+		}
+	}
 }
 
 // flood sends until the connection is closed, 128 MiB at most, and returns how much was sent.

@@ -259,6 +259,10 @@ func (rt *runtime) redeem(
 	default:
 		return refused
 	}
+	if l.isRevoked(sess, rt.now()) {
+		// it is of the very second in which earlier ones have ended; one whose ID token is as old as a logout token stays among them
+		sess.Created = sess.Created.Add(time.Second)
+	}
 	received := v.cookies
 	if !received.HasSession() && (l.strict || r.Method == http.MethodPost) {
 		received = l.cookies.Unseen() // the browser kept back what it has, as another site sent it here

@@ -235,7 +235,7 @@ func (rt *runtime) serveSession(w http.ResponseWriter, r *http.Request, st *requ
 
 // restOf is how long a session has to live by its own clocks.
 func (l *login) restOf(sess *session.Session, now time.Time) time.Duration {
-	rest := sess.Created.Add(l.absolute).Sub(now)
+	rest := l.endOf(sess).Sub(now)
 	if l.idle > 0 {
 		rest = min(rest, sess.LastUsed.Add(l.idle).Sub(now))
 	}

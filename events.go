@@ -3,6 +3,7 @@ package openidconnect
 import (
 	"maps"
 	"net/http"
+	"sync/atomic"
 
 	"go.uber.org/zap"
 
@@ -26,6 +27,8 @@ type emitter struct {
 	app    *caddyevents.App
 	ctx    caddy.Context
 	logger *zap.Logger
+
+	started atomic.Bool // before, others may still be subscribing
 }
 
 // emit tells of an event, with what all of them have beside their own data.

@@ -64,15 +64,24 @@ func (rt *runtime) endBySID(r *http.Request, st *requestState, sid string) {
 		v.reply = l.cookies.DeleteSession(&v.cookies, v.secure)
 		own = true
 	}
-	if !own && l.store == nil && !rt.hasSeenSID(r.Context(), sid) {
-		return
-	}
 	ended := session.Revocation{Owner: l.owner(), SID: sid, Created: now}
-	count, err := 0, error(nil)
-	if own || l.store == nil {
+	var count int
+	var err error
+	switch {
+	case own || l.memory.hasSeenSID(sid, now):
 		count, err = rt.endAll(r.Context(), ended)
-	} else {
+	case !l.memory.mayAsk():
+		return // strangers can ask for any name, and the storage is for others too
+	case l.store != nil:
 		count, err = rt.endStored(r.Context(), ended)
+		l.memory.asked()
+	default:
+		known := l.revocations.KnowsSID(r.Context(), l.owner(), sid)
+		l.memory.asked()
+		if !known {
+			return
+		}
+		count, err = rt.endAll(r.Context(), ended)
 	}
 	switch {
 	case err != nil:
@@ -83,12 +92,6 @@ func (rt *runtime) endBySID(r *http.Request, st *requestState, sid string) {
 		rt.metrics.sessionsEnded(reasonLogoutPrefix+logoutByFrontchannel, max(count, 1))
 		rt.emit(r, eventLogout, map[string]any{"by": logoutByFrontchannel, "subject": "", "sid": sid, "count": max(count, 1)})
 	}
-}
-
-// hasSeenSID reports whether this installation has had a session of that name.
-func (rt *runtime) hasSeenSID(ctx context.Context, sid string) bool {
-	l := rt.login
-	return l.memory.hasSeenSID(sid, rt.now()) || l.revocations.KnowsSID(ctx, l.owner(), sid)
 }
 
 // noteSID remembers what the provider calls a session, for a logout that nothing else vouches for.

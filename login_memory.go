@@ -3,7 +3,10 @@ package openidconnect
 import (
 	"maps"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/singleflight"
 
 	"github.com/caddy-openid-connect/caddy-openid-connect/internal/session"
 )
@@ -28,6 +31,8 @@ type loginMemory struct {
 	carriedOut map[[32]byte]time.Time        // logout tokens, and until when they could come again
 	sids       map[[32]byte]time.Time        // what the provider calls sessions that have been seen, and until when they can live
 	longest    time.Duration                 // that a session lives at most
+	asking     atomic.Int32                  // of the storage, because of strangers
+	logouts    singleflight.Group            // by logout token
 	sweepAt    time.Time
 }
 

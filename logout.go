@@ -113,8 +113,10 @@ func comesFromElsewhere(r *http.Request) bool {
 // endSessionsOf ends every session that the browser has brought, and returns the newest; nil when there was none that was alive.
 func (rt *runtime) endSessionsOf(r *http.Request, v *visit) (newest *openedSession) {
 	l, now := rt.login, rt.now()
+	opening, cancel := context.WithTimeout(r.Context(), endingWait) // of all of them, from a store that hangs
+	defer cancel()
 	for _, sealed := range v.cookies.Session {
-		opened, _, refused := rt.openSession(r.Context(), v, sealed, now)
+		opened, _, refused := rt.openSession(opening, v, sealed, now)
 		if refused != nil {
 			opened = rt.openUnread(r.Context(), v, sealed)
 		}
@@ -128,7 +130,7 @@ func (rt *runtime) endSessionsOf(r *http.Request, v *visit) (newest *openedSessi
 		found := l.renewals.look(opened.Session, now)
 		if found.kind == standingReplaced || found.kind == standingSpent {
 			// the newest has the tokens that are still good
-			if moved, _, _ := rt.moveOn(r.Context(), v, opened, found); moved != nil {
+			if moved, _, _ := rt.moveOn(opening, v, opened, found); moved != nil {
 				opened = moved
 			}
 		}
@@ -225,7 +227,7 @@ func (rt *runtime) writeSignedOut(w http.ResponseWriter, r *http.Request, st *re
 
 // serveLoggedOut is where the provider sends browsers after a logout, and anybody else may come. Nobody is told to be signed out who is not.
 func (rt *runtime) serveLoggedOut(w http.ResponseWriter, r *http.Request, st *requestState) error {
-	if opened, _, _ := rt.sessionOf(r, &st.visit, rt.now()); opened != nil {
+	if opened, _, refused := rt.sessionOf(r, &st.visit, rt.now()); opened != nil || refused != nil {
 		return rt.pages.write(w, r, pageData{Page: pageSignOut, Action: rt.login.logoutPath})
 	}
 	detail := ""

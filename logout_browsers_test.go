@@ -20,8 +20,6 @@ func TestS212LogoutsInBrowsers(t *testing.T) {
 	for sameSite, settings := range map[string]string{
 		"lax": "", "strict": "session {\ncookie_same_site strict\n}", "none": "session {\ncookie_same_site none\n}",
 	} {
-		p := optest.New(t, optest.WithEndSession())
-		s := newSecureLoginSite(t, p, settings)
 		for name, test := range map[string]struct {
 			act  func(v *visitor) *optest.Response
 			ends bool
@@ -54,6 +52,8 @@ func TestS212LogoutsInBrowsers(t *testing.T) {
 		} {
 			t.Run(sameSite+"/"+name, func(t *testing.T) {
 				t.Parallel()
+				p := optest.New(t, optest.WithEndSession())
+				s := newSecureLoginSite(t, p, settings)
 				v := newDomainVisitor(t, s, p, "app.example.com", "www.example.com", "evil.test").on("app.example.com")
 				v.Navigate(v.url("/page"))
 				v.Get(v.url("/page"), clicked...)

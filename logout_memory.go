@@ -7,26 +7,36 @@ import (
 
 // The memory of logins is for one provider and client, so that the names of neither have to be kept apart from others'.
 
-// claimLogoutToken notes a logout token by its jti, and reports whether it has not been carried out before.
-func (m *loginMemory) claimLogoutToken(jti string, until, now time.Time) (first bool) {
+// carriesOut notes that a logout token, by its jti, has been carried out.
+func (m *loginMemory) carriesOut(jti string, until, now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.sweep(now)
-	key := sha256.Sum256([]byte(jti))
-	if _, ok := m.carriedOut[key]; ok {
+	makeRoomIn(m.carriedOut)
+	m.carriedOut[sha256.Sum256([]byte(jti))] = until
+}
+
+// hasCarriedOut reports whether a logout token has been carried out before.
+func (m *loginMemory) hasCarriedOut(jti string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_, ok := m.carriedOut[sha256.Sum256([]byte(jti))]
+	return ok
+}
+
+// maxAsking bounds the questions to the storage, at a time, that strangers can cause.
+const maxAsking = 8
+
+// mayAsk reports whether the storage may be asked for what a stranger has named; asked is called afterwards.
+func (m *loginMemory) mayAsk() bool {
+	if m.asking.Add(1) > maxAsking {
+		m.asking.Add(-1)
 		return false
 	}
-	makeRoomIn(m.carriedOut)
-	m.carriedOut[key] = until
 	return true
 }
 
-// releaseLogoutToken takes a token that could not be carried out again when it is repeated.
-func (m *loginMemory) releaseLogoutToken(jti string) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	delete(m.carriedOut, sha256.Sum256([]byte(jti)))
-}
+func (m *loginMemory) asked() { m.asking.Add(-1) }
 
 // noteSID remembers what the provider calls a session.
 func (m *loginMemory) noteSID(sid string, until, now time.Time) {

@@ -146,7 +146,6 @@ func TestS226LogoutsSurviveInTheDefaultStorage(t *testing.T) {
 // That sessions may live for longer from now on revives none that has ended.
 func TestS211RaisedTimeoutsReviveNobody(t *testing.T) {
 	p := optest.New(t, optest.WithEndSession())
-	p.SetRefreshTokens(true)
 	site := func(absolute string) string {
 		return webapp(p, "", "session {\nsecret \""+sessionSecret+"\"\nabsolute_timeout "+absolute+"\n}") + toUpstream
 	}
@@ -216,5 +215,8 @@ func TestLogoutRightBeforeARestart(t *testing.T) {
 		for _, copied := range copies {
 			c.refusesCookie(copied)
 		}
+		// nor is it a session to be logged out once more
+		late := newCaddyVisitor(t, c, p)
+		late.wantSignedOut(late.signOut("Cookie: "+copied), "")
 	}
 }

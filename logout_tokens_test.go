@@ -55,14 +55,13 @@ func TestS217TokensAreRevoked(t *testing.T) {
 		old      bool // the logout comes with the cookie of before the renewal
 		access   bool
 	}{
-		"after the login":           {revoking, false, false, false},
-		"with an access token":      {revoking + withToken, false, false, true},
-		"after a renewal":           {revoking + withToken, true, false, true},
-		"with an old cookie":        {revoking + withToken, true, true, true},
-		"in a storage":              {revoking + inStorage, true, false, true},
-		"in a storage, an old one":  {revoking + inStorage, true, true, true},
-		"where nothing is renewed":  {revoking + withToken + "renew_access_token_on_expiry off", false, false, true},
-		"with a refresh header too": {revoking + "set_refresh_token_header", false, false, false},
+		"after the login":          {revoking, false, false, false},
+		"with an access token":     {revoking + withToken, false, false, true},
+		"after a renewal":          {revoking + withToken, true, false, true},
+		"with an old cookie":       {revoking + withToken, true, true, true},
+		"in a storage":             {revoking + inStorage, true, false, true},
+		"in a storage, an old one": {revoking + inStorage, true, true, true},
+		"where nothing is renewed": {revoking + withToken + "renew_access_token_on_expiry off", false, false, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -163,10 +162,12 @@ func TestS217EndpointThatFails(t *testing.T) {
 		"429":                    fault(429, ""),
 		"unsupported_token_type": fault(400, `{"error":"unsupported_token_type"}`),
 		"invalid_client":         fault(401, `{"error":"invalid_client"}`),
-		"a page":                 fault(200, "<html><h1>Sign in</h1>"),
-		"dropped":                func(p *optest.Provider) { p.Fail(optest.Revocation, optest.Fault{Drop: true}) },
-		"a redirect":             func(p *optest.Provider) { p.Fail(optest.Revocation, optest.Fault{Redirect: p.URL() + "/elsewhere"}) },
-		"the provider has gone":  func(p *optest.Provider) { p.Down() },
+		"a page": func(p *optest.Provider) {
+			p.Fail(optest.Revocation, optest.Fault{Body: []byte("<html><h1>Sign in</h1>"), Header: http.Header{"Content-Type": {"text/html"}}})
+		},
+		"dropped":               func(p *optest.Provider) { p.Fail(optest.Revocation, optest.Fault{Drop: true}) },
+		"a redirect":            func(p *optest.Provider) { p.Fail(optest.Revocation, optest.Fault{Redirect: p.URL() + "/elsewhere"}) },
+		"the provider has gone": func(p *optest.Provider) { p.Down() },
 		"an answer without an end": func(p *optest.Provider) {
 			p.Fail(optest.Revocation, optest.Fault{Status: 400, Body: []byte("x"), Endless: true})
 		},
@@ -193,6 +194,27 @@ func TestS217EndpointThatFails(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// Without such an endpoint there is nobody to ask, which the operator is told when he might do something about it.
+func TestS217ProvidersWithoutTheEndpoint(t *testing.T) {
+	t.Parallel()
+	p := optest.New(t, optest.WithEndSession())
+	p.SetRefreshTokens(true)
+	r := newRenewingAt(t, newLoginSite(t, p, "refresh_coordination local\n"+revoking), p)
+	told := r.site.logs.FilterMessage("the provider does not offer what is configured").All()
+	if len(told) != 1 || told[0].ContextMap()["setting"] != "revoke_tokens_on_logout" {
+		t.Errorf("at the login: %v", told)
+	}
+	copied := r.cookie()
+	r.wantLogout(r.signOut())
+	r.wantDead(copied)
+	if n := p.Hits(optest.Revocation) + p.Hits(optest.Other); n != 0 {
+		t.Errorf("%d requests", n)
+	}
+	if n := r.site.troubles(); n != 2 {
+		t.Errorf("%d lines of trouble, one of the login and one of the logout", n)
 	}
 }
 

@@ -36,12 +36,19 @@ func (o *observer) Up(up, changed bool, err error) {
 	case !changed:
 	case up:
 		o.logger.Info("provider is available", zap.String("issuer", o.issuer))
-		go o.events.emit(eventProviderUp, o.issuer, nil) // who listens may take time, and the provider is waited for
+		go o.emit(eventProviderUp, nil) // who listens may take time, and the provider is waited for
 	default:
 		reason := reasonOfProvider(err)
 		o.logger.Warn("provider is not available; what is known of it stays in use",
 			zap.String("issuer", o.issuer), zap.String("reason", string(reason)), zap.String("hint", answers[reason].hint), zap.Error(err))
-		go o.events.emit(eventProviderDown, o.issuer, map[string]any{"reason": string(reason)})
+		go o.emit(eventProviderDown, map[string]any{"reason": string(reason)})
+	}
+}
+
+// emit tells of the provider once the configuration runs: another one may have brought about what happens while this one is being loaded.
+func (o *observer) emit(name string, data map[string]any) {
+	if o.events.started.Load() {
+		o.events.emit(name, o.issuer, data)
 	}
 }
 

@@ -128,8 +128,9 @@ func (rt *runtime) ofSameOwner() []*runtime {
 }
 
 // adoptRevocations has a new list begin with what is known: a configuration with another storage must not bring back what has ended.
-func (rt *runtime) adoptRevocations(list *session.Revocations) {
-	adopted := make(map[*session.Revocations]bool)
+func (rt *runtime) adoptRevocations() {
+	list := rt.login.revocations
+	adopted := map[*session.Revocations]bool{list: true}
 	for _, other := range runningHandlers() {
 		if other.login != nil && other.login.owner() == rt.login.owner() && !adopted[other.login.revocations] {
 			adopted[other.login.revocations] = true
@@ -154,14 +155,15 @@ func (l *login) longest(ctx context.Context, now time.Time) time.Time {
 
 // noteLife has other instances know how long sessions live here.
 func (rt *runtime) noteLife() {
-	l := rt.login
+	l, now := rt.login, rt.now()
 	l.renewals.inBackground(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), renewalTimeout)
 		defer cancel()
-		if err := l.revocations.NoteLife(ctx, l.owner(), max(l.absolute, l.memory.longestLife()), rt.now()); err != nil {
+		if err := l.revocations.NoteLife(ctx, l.owner(), max(l.absolute, l.memory.longestLife()), now); err != nil {
 			rt.warnOfStorage("other instances do not learn how long sessions live here, as the storage fails", err)
 		}
-		if err := l.revocations.WriteAdopted(ctx, rt.now()); err != nil {
+		l.revocations.Refresh(ctx, now) // before the first request has to wait for it
+		if err := l.revocations.WriteAdopted(ctx, now); err != nil {
 			rt.warnOfStorage("what has ended before the storage was changed is not written for now, as it fails", err)
 		}
 	})

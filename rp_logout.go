@@ -3,6 +3,7 @@ package openidconnect
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"net/http"
 	"net/url"
 	"strings"
@@ -124,13 +125,18 @@ func (rt *runtime) revokeTokens(ctx context.Context, sess *session.Session) {
 	done := make(chan struct{})
 	rt.login.renewals.inBackground(func() {
 		defer close(done)
+		var hints []string
+		var failed []error
 		for _, token := range []struct{ value, hint string }{{sess.RefreshToken, "refresh_token"}, {sess.AccessToken, "access_token"}} {
 			if token.value == "" {
 				continue
 			}
 			if err := rt.provider.Revoke(ctx, rt.login.revocationClient, token.value, token.hint); err != nil {
-				rt.tellUnrevoked(token.hint, err)
+				hints, failed = append(hints, token.hint), append(failed, err)
 			}
+		}
+		if len(failed) > 0 {
+			rt.tellUnrevoked(hints, errors.Join(failed...))
 		}
 	})
 	timer := time.NewTimer(revocationWait)
@@ -149,7 +155,7 @@ func (rt *runtime) revokeLate(ctx context.Context, renewed *session.Session) {
 	}
 }
 
-func (rt *runtime) tellUnrevoked(hint string, err error) {
-	rt.logger.Warn("a token of a session that has ended was not revoked", zap.String("token_type_hint", hint), zap.String("issuer", rt.issuerName),
+func (rt *runtime) tellUnrevoked(hints []string, err error) {
+	rt.logger.Warn("a token of a session that has ended was not revoked", zap.String("token_type_hint", strings.Join(hints, " ")), zap.String("issuer", rt.issuerName),
 		zap.Error(err), zap.String("hint", "check revocation_endpoint and revocation_endpoint_auth_method; without the endpoint, leave revoke_tokens_on_logout off"))
 }

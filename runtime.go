@@ -114,7 +114,7 @@ func (h *Handler) newRuntime(ctx caddy.Context) (rt *runtime, err error) {
 	if err != nil {
 		return rt, fmt.Errorf("loading the events app: %w", err)
 	}
-	rt.events = emitter{app: app.(*caddyevents.App), ctx: ctx, logger: rt.logger}
+	rt.events.app, rt.events.ctx, rt.events.logger = app.(*caddyevents.App), ctx, rt.logger
 	if rt.metrics, err = newMetrics(ctx.GetMetricsRegistry()); err != nil {
 		return rt, fmt.Errorf("registering metrics: %w", err)
 	}
@@ -268,6 +268,7 @@ func (h *Handler) compileUnauth(ctx caddy.Context, rt *runtime) error {
 func (h *Handler) warmUp(rt *runtime) error {
 	ctx := rt.events.ctx
 	return rt.events.app.On("started", eventHandler{func() {
+		rt.events.started.Store(true)
 		rt.provider.Warm()
 		rt.settle()
 		h.announce(ctx, rt)

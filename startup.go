@@ -23,7 +23,7 @@ type siteOrigin struct {
 // run only after Caddy has started: nothing here changes what is running.
 func originsOfHandlers(ctx caddy.Context) map[*Handler][]siteOrigin {
 	origins := make(map[*Handler][]siteOrigin)
-	loaded, err := ctx.App("http")
+	loaded, err := ctx.AppIfConfigured("http")
 	if err != nil {
 		return origins
 	}

@@ -232,11 +232,14 @@ func (h *Handler) acquireStores(ctx caddy.Context, rt *runtime, kept SessionStor
 			zap.String("issuer", rt.issuerName),
 			zap.String("hint", "with several instances set refresh_coordination storage on a storage that they share, or session { storage redis }"))
 	}
+	created := false
 	l.revocations, err = share(rt, fmt.Sprintf("revocations %v %s", follow, l.storeKey), func() *session.Revocations {
-		list := session.NewRevocations(session.RevocationsConfig{Backend: store, Follow: follow, Background: l.renewals.inBackground})
-		rt.adoptRevocations(list)
-		return list
+		created = true
+		return session.NewRevocations(session.RevocationsConfig{Backend: store, Follow: follow, Background: l.renewals.inBackground})
 	})
+	if created {
+		rt.adoptRevocations()
+	}
 	return err
 }
 

@@ -6,11 +6,35 @@ import (
 	"fmt"
 	"io/fs"
 	"strconv"
+	"sync"
 	"time"
 )
 
 // A session may live for longer on another instance, or by an earlier setting, than this process knows of. What names sessions that it has
 // not seen has to be kept for that long.
+
+// lifeInterval is how often it is asked for.
+const lifeInterval = time.Minute
+
+// sessionLives is what is known of that.
+type sessionLives struct {
+	mu sync.Mutex
+	of map[Owner]sessionLife
+}
+
+type sessionLife struct {
+	life time.Duration
+	at   time.Time // when the backend said so
+}
+
+func (l *sessionLives) note(owner Owner, life time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.of == nil {
+		l.of = make(map[Owner]sessionLife)
+	}
+	l.of[owner] = sessionLife{life, time.Now()}
+}
 
 func (o Owner) lifeKey() string { return "life/" + o.hash("") }
 
@@ -19,13 +43,15 @@ func (r *Revocations) NoteLife(ctx context.Context, owner Owner, life time.Durat
 	if !r.shared {
 		return nil
 	}
-	known, err := r.Life(ctx, owner)
+	known, err := r.readLife(ctx, owner)
 	if err == nil {
-		err = r.patient.store(ctx, owner.lifeKey(), strconv.AppendInt(nil, int64(max(known, life)/time.Second), 10), now.Add(2*longestSession))
+		life = min(max(known, life), longestSession)
+		err = r.patient.store(ctx, owner.lifeKey(), strconv.AppendInt(nil, int64(life/time.Second), 10), now.Add(2*longestSession))
 	}
 	if err != nil {
 		return fmt.Errorf("noting the life of sessions: %w", err)
 	}
+	r.lives.note(owner, life)
 	return nil
 }
 
@@ -34,6 +60,23 @@ func (r *Revocations) Life(ctx context.Context, owner Owner) (time.Duration, err
 	if !r.shared {
 		return 0, nil
 	}
+	r.lives.mu.Lock()
+	known, ok := r.lives.of[owner]
+	r.lives.mu.Unlock()
+	if ok && time.Since(known.at) < lifeInterval {
+		return known.life, nil
+	}
+	life, err := r.readLife(ctx, owner)
+	switch {
+	case err == nil:
+		r.lives.note(owner, life)
+	case ok:
+		return known.life, nil // it has not become shorter
+	}
+	return life, err
+}
+
+func (r *Revocations) readLife(ctx context.Context, owner Owner) (time.Duration, error) {
 	text, err := r.patient.load(ctx, owner.lifeKey())
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, nil

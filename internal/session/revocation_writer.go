@@ -58,19 +58,28 @@ type revocationCheck struct {
 
 func (r *Revocations) writeAll() {
 	w := &revocationWriter{Revocations: r, retry: firstRetry}
+	w.run(true)
+}
+
+// run writes and looks after it. What is looked at once more much later need not be waited for by a process that ends: awaited says that this
+// is.
+func (w *revocationWriter) run(awaited bool) {
 	for {
 		if w.batch == nil && !w.isCheckDue() {
-			w.batch = r.writing.take(len(w.checks) == 0)
+			w.batch = w.writing.take(len(w.checks) == 0)
 		}
 		switch {
 		case w.batch != nil:
 			w.attempt()
 		case w.isCheckDue():
 			w.check()
+		case len(w.checks) > 0 && awaited && time.Until(w.checks[0].due) > time.Second:
+			go w.run(false)
+			return
 		case len(w.checks) > 0:
 			w.wait()
 		default:
-			r.tidy(r.writing.clock())
+			w.tidy(w.writing.clock())
 			return
 		}
 	}

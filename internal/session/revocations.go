@@ -61,6 +61,7 @@ type Revocations struct {
 	watching sync.Mutex
 	watchers map[*func(error)]struct{}
 
+	lives    sessionLives
 	segments revocationSegments
 	reading  revocationReading
 	writing  revocationWriting
