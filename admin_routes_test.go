@@ -178,12 +178,10 @@ func TestExplainNotesTheRoute(t *testing.T) {
 	}
 }
 
-// A configuration that only has been made ready is enough: no server runs, and a host is told from another by its port.
-func TestHandlersOfWhatDoesNotRun(t *testing.T) {
-	p := optest.New(t)
-	config, err := adaptCaddyfile("{\nadmin off\npersist_config off\nauto_https off\nstorage file_system " + storageFolder(t) + "\n}\n" +
-		"http://a.example:8080 {\n" + demands(p, "", "api") + "}\n" + "http://a.example:9090 {\n" + demands(p, "", "b") + "}\n" +
-		"http://b.example:9090, http://c.example {\n" + demands(p, "", "c") + "}\n")
+// readied makes a configuration ready, as a command does that starts no server.
+func readied(t *testing.T, sites string) *caddyhttp.App {
+	t.Helper()
+	config, err := adaptCaddyfile("{\nadmin off\npersist_config off\nauto_https off\nstorage file_system " + storageFolder(t) + "\n}\n" + sites)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -197,10 +195,21 @@ func TestHandlersOfWhatDoesNotRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	app := must(ctx.AppIfConfigured("http")).(*caddyhttp.App)
 	for h := range originsOfHandlers(ctx) {
-		defer h.Cleanup()
+		t.Cleanup(func() {
+			if err := h.Cleanup(); err != nil {
+				t.Error(err)
+			}
+		})
 	}
+	return must(ctx.AppIfConfigured("http")).(*caddyhttp.App)
+}
+
+// A configuration that only has been made ready is enough: no server runs, and a host is told from another by its port.
+func TestHandlersOfWhatDoesNotRun(t *testing.T) {
+	p := optest.New(t)
+	app := readied(t, "http://a.example:8080 {\n"+demands(p, "", "api")+"}\n"+"http://a.example:9090 {\n"+demands(p, "", "b")+"}\n"+
+		"http://b.example:9090, http://c.example {\n"+demands(p, "", "c")+"}\n")
 	for _, test := range []struct{ host, want string }{
 		{"a.example:8080", "api"},
 		{"a.example:9090", "b"},

@@ -242,6 +242,7 @@ func TestAdminFollowsTheConfiguration(t *testing.T) {
 	}
 	other := newBearerSite(t, second, "audience api") // provisioned, and not part of the configuration
 	other.allows(second.AccessToken(nil))
+	readied(t, "http://a.example:8080 {\n"+handler(second, "")+"}\n") // a whole configuration that does not run
 	want(first.Issuer())
 	accepts := func(p *optest.Provider) any {
 		return c.post("/openid_connect/explain", map[string]any{"token": p.AccessToken(nil), "online": true}, 200)["accepted"]

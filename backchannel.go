@@ -44,7 +44,7 @@ func (rt *runtime) serveBackchannelLogout(w http.ResponseWriter, r *http.Request
 		return rt.refuseLogoutToken(w, r, st, refused)
 	}
 	l, now := rt.login, rt.now()
-	if l.memory.hasCarriedOut(token.id) {
+	if l.memory.hasCarriedOut(token.id, now) {
 		w.WriteHeader(http.StatusOK) // it has been carried out; sessions of the same name may have begun since
 		return nil
 	}
@@ -61,7 +61,7 @@ func (rt *runtime) serveBackchannelLogout(w http.ResponseWriter, r *http.Request
 	}
 	// one that is repeated meanwhile gets what the first one gets
 	_, err, _ := l.memory.logouts.Do(token.id, func() (any, error) {
-		if l.memory.hasCarriedOut(token.id) {
+		if l.memory.hasCarriedOut(token.id, now) {
 			return nil, nil
 		}
 		count, err := rt.endAll(r.Context(), all...)

@@ -82,17 +82,11 @@ func TestC088OddSIDs(t *testing.T) {
 			for i, sid := range sids {
 				people[i] = b.signIn("alice", sid)
 			}
-			wantAlive(t, people...)
 			for i, sid := range sids {
+				wantAlive(t, people[i]) // whoever has been logged out before
 				b.wantDone(b.p.LogoutToken(optest.BySID(sid)))
 				people[i].wantSession(false)
-				for _, next := range people[i+1:] {
-					if r := next.Get(next.url("/"), "Accept: application/json"); r.Status != http.StatusOK {
-						t.Fatalf("the logout of %q has ended another session", sid)
-					}
-				}
 			}
-			wantEnded(t, people...)
 		})
 	}
 }

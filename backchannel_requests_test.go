@@ -65,7 +65,12 @@ func TestS221RequestsOfLogout(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b := b.in(t)
 			b.wantUntouched(func() {
-				answer := b.p.SendLogoutRequest(t, test.method, b.uri+test.query, test.contentType, test.body)
+				var answer optest.BackchannelAnswer
+				if len(test.body) > 2*maxLogoutBody {
+					answer = b.pour(test.body)
+				} else {
+					answer = b.p.SendLogoutRequest(t, test.method, b.uri+test.query, test.contentType, test.body)
+				}
 				if test.status == http.StatusMethodNotAllowed {
 					if answer.Status != test.status || answer.Header.Get("Allow") != http.MethodPost || answer.Body != "" {
 						t.Errorf("got %d, Allow %q: %s", answer.Status, answer.Header.Get("Allow"), answer.Body)
@@ -184,6 +189,20 @@ func TestS221EndlessRequests(t *testing.T) {
 		t.Fatal(err)
 	}
 	cut.Close()
+}
+
+// pour posts a form that the site may hang up on, and takes the answer in the meantime.
+func (b *backchannel) pour(body string) optest.BackchannelAnswer {
+	b.t.Helper()
+	conn := dial(b.t, b.site.server.URL)
+	defer conn.Close()
+	head := fmt.Sprintf("POST /oauth2/backchannel-logout HTTP/1.1\r\nHost: x\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n", formType, len(body))
+	go io.WriteString(conn, head+body)
+	got := finalReply(b.t, conn)
+	if got == nil {
+		return optest.BackchannelAnswer{}
+	}
+	return optest.BackchannelAnswer{Status: got.StatusCode, Header: got.Header, Body: got.body}
 }
 
 // finalReply reads the answer of a connection, after what only says to go on; nil when there is none.

@@ -201,3 +201,39 @@ func TestLogoutTokenDuringALogin(t *testing.T) {
 		}
 	}
 }
+
+// A session that the provider has not given a sid can only be meant by its user, whatever else the token says.
+func TestSessionsWithoutASID(t *testing.T) {
+	t.Parallel()
+	for where, settings := range keptWhere {
+		for name, test := range map[string]struct {
+			edit  func(optest.Claims)
+			ended bool
+		}{
+			"by sid":                    {optest.BySID("s"), false},
+			"by sub":                    {optest.BySub("alice"), true},
+			"by both":                   {optest.BySIDAndSub("s", "alice"), true},
+			"by both, of somebody else": {optest.BySIDAndSub("s", "bob"), false},
+			"by both, made before it":   {func(c optest.Claims) { c["sid"], c["sub"], c["iat"] = "s", "alice", time.Now().Add(-time.Hour).Unix() }, false},
+		} {
+			t.Run(where+" "+name, func(t *testing.T) {
+				t.Parallel()
+				b := newBackchannel(t, settings)
+				named := b.signIn("alice", "t")
+				b.p.SetIDTokenClaims(set("sid", nil))
+				nameless, other := b.signIn("alice", "x"), b.signIn("carol", "y")
+				b.p.SetIDTokenClaims(nil)
+				b.wantDone(b.p.LogoutToken(test.edit))
+				if test.ended {
+					wantEnded(t, nameless)
+				} else {
+					wantAlive(t, nameless)
+				}
+				if name != "by sub" {
+					wantAlive(t, named)
+				}
+				wantAlive(t, other)
+			})
+		}
+	}
+}

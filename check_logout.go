@@ -1,6 +1,7 @@
 package openidconnect
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/caddy-openid-connect/caddy-openid-connect/internal/provider"
@@ -53,10 +54,11 @@ func (h *Handler) checkLanding(logout string) error {
 		return fieldError(field, "%q is not a plain path such as /goodbye", landing)
 	}
 	prefix := or(h.PathPrefix, defaultPathPrefix)
-	for _, endpoint := range []string{h.callbackPath(), logout, prefix + endpointLogin, prefix + endpointBackchannelLogout, prefix + endpointFrontchannelLogout} {
-		if path == endpoint {
-			return fieldError(field, "%s is an endpoint of this handler that a logout cannot end at", path)
-		}
+	starting := []string{
+		h.callbackPath(), logout, prefix + endpointLogin, prefix + endpointBackchannelLogout, prefix + endpointFrontchannelLogout,
+	}
+	if slices.Contains(starting, path) {
+		return fieldError(field, "%s is an endpoint of this handler that a logout cannot end at", path)
 	}
 	return nil
 }

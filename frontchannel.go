@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -34,6 +35,9 @@ func (rt *runtime) serveFrontchannelLogout(w http.ResponseWriter, r *http.Reques
 	return writeBody(w, r, http.StatusOK, "text/html; charset=utf-8", []byte(frontchannelPage))
 }
 
+// frameInterval is how often a session can be ended by a frame that strangers may load too.
+const frameInterval = 10 * time.Second
+
 // maxSID bounds the name of a session (bytes).
 const maxSID = 512
 
@@ -54,7 +58,7 @@ func (rt *runtime) frontchannelSID(r *http.Request) (sid string, ok bool) {
 // endBySID ends the sessions that the provider calls by a name that is known here.
 func (rt *runtime) endBySID(r *http.Request, st *requestState, sid string) {
 	l, v, now := rt.login, &st.visit, rt.now()
-	own := false
+	own, subject := false, ""
 	for _, sealed := range v.cookies.Session {
 		opened, _, _ := rt.openSession(r.Context(), v, sealed, now)
 		if opened == nil || opened.SID != sid || l.judgeClocks(opened.Session, now) != "" || l.isRevoked(opened.Session, now) {
@@ -62,12 +66,15 @@ func (rt *runtime) endBySID(r *http.Request, st *requestState, sid string) {
 		}
 		rt.endSession(r.Context(), opened)
 		v.reply = l.cookies.DeleteSession(&v.cookies, v.secure)
-		own = true
+		own, subject = true, opened.Subject
 	}
 	ended := session.Revocation{Owner: l.owner(), SID: sid, Created: now}
 	var count int
 	var err error
+	repeated := "frame of " + sid
 	switch {
+	case !own && l.memory.hasCarriedOut(repeated, now):
+		return // anybody can load the frame again and again
 	case own || l.memory.hasSeenSID(sid, now):
 		count, err = rt.endAll(r.Context(), ended)
 	case !l.memory.mayAsk():
@@ -83,14 +90,18 @@ func (rt *runtime) endBySID(r *http.Request, st *requestState, sid string) {
 		}
 		count, err = rt.endAll(r.Context(), ended)
 	}
+	if own || count > 0 {
+		l.memory.carriesOut(repeated, now.Add(frameInterval), now)
+	}
 	switch {
+	case err != nil && !l.renewals.mayTellStore(now):
 	case err != nil:
 		rt.logger.Error("front-channel logout failed", zap.String("reason", string(reasonStoreUnavailable)), zap.Error(err), zap.String("issuer", rt.issuerName))
 	case own || count > 0:
 		rt.logger.Info("logout", zap.String("by", logoutByFrontchannel), zap.String("issuer", rt.issuerName), zap.Int("count", count),
-			zap.String("host", r.Host), zap.String("request_id", requestID(r)))
+			zap.String("user_id", subject), zap.String("host", r.Host), zap.String("request_id", requestID(r)))
 		rt.metrics.sessionsEnded(reasonLogoutPrefix+logoutByFrontchannel, max(count, 1))
-		rt.emit(r, eventLogout, map[string]any{"by": logoutByFrontchannel, "subject": "", "sid": sid, "count": max(count, 1)})
+		rt.emit(r, eventLogout, map[string]any{"by": logoutByFrontchannel, "subject": subject, "sid": sid, "count": max(count, 1)})
 	}
 }
 

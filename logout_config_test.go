@@ -115,11 +115,11 @@ func TestLogoutSettingsThatAreRefused(t *testing.T) {
 		"logout_path /bye\npost_logout_redirect_uri /bye/bye":       "",
 		"logout_path /bye\npost_logout_redirect_uri /oauth2/logout": "", // which is a page like any other then
 
-		"revocation_endpoint_auth_method client_secret_past":  `revocation_endpoint_auth_method`,
-		"revocation_endpoint_auth_method private_key_jwt":     "revocation_endpoint_auth_method",
-		"revocation_endpoint_auth_method client_secret_basic": "",
-		"revoke_tokens_on_logout maybe":                       "revoke_tokens_on_logout",
-		"revoke_tokens_on_logout\nrevoke_tokens_on_logout":    "revoke_tokens_on_logout is set twice",
+		"revocation_endpoint_auth_method client_secret_past":      `revocation_endpoint_auth_method`,
+		"revocation_endpoint_auth_method private_key_jwt":         "revocation_endpoint_auth_method",
+		"revocation_endpoint_auth_method client_secret_basic":     "",
+		"revoke_tokens_on_logout maybe":                           "revoke_tokens_on_logout",
+		"revoke_tokens_on_logout on\nrevoke_tokens_on_logout off": "revoke_tokens_on_logout is set twice",
 	} {
 		t.Run(settings, func(t *testing.T) {
 			t.Parallel()

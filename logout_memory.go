@@ -17,11 +17,11 @@ func (m *loginMemory) carriesOut(jti string, until, now time.Time) {
 }
 
 // hasCarriedOut reports whether a logout token has been carried out before.
-func (m *loginMemory) hasCarriedOut(jti string) bool {
+func (m *loginMemory) hasCarriedOut(jti string, now time.Time) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	_, ok := m.carriedOut[sha256.Sum256([]byte(jti))]
-	return ok
+	until, ok := m.carriedOut[sha256.Sum256([]byte(jti))]
+	return ok && now.Before(until)
 }
 
 // maxAsking bounds the questions to the storage, at a time, that strangers can cause.

@@ -105,14 +105,16 @@ func (c *caddySite) wantNothingOf(cookies string) {
 
 // So it is with the storage that Caddy has when nobody says anything of it.
 func TestS226LogoutsSurviveInTheDefaultStorage(t *testing.T) {
-	standard := *caddy.DefaultStorage
-	*caddy.DefaultStorage = certmagic.FileStorage{Path: storageFolder(t)}
-	t.Cleanup(func() { *caddy.DefaultStorage = standard })
+	standard := caddy.DefaultStorage
+	caddy.DefaultStorage = &certmagic.FileStorage{Path: storageFolder(t)}
+	t.Cleanup(func() { caddy.DefaultStorage = standard })
 	p := optest.New(t, optest.WithEndSession())
 	for way, settings := range ways {
 		t.Run(way, func(t *testing.T) {
 			c := startCaddy(t, "respond ready")
-			c.globals = c.globals[:strings.Index(c.globals, "storage file_system")] + c.globals[strings.Index(c.globals, "\nlog {"):]
+			before, after, _ := strings.Cut(c.globals, "\nstorage file_system ")
+			_, after, _ = strings.Cut(after, "\n") // without the name of the folder
+			c.globals = before + "\n" + after
 			site := webapp(p, "", settings) + toUpstream
 			load := func() {
 				t.Helper()

@@ -29,8 +29,8 @@ func TestS261NoSecretOfALogoutIsEverTold(t *testing.T) {
 		"post": "revoke_tokens_on_logout\nrevocation_endpoint_auth_method client_secret_post\nfrontchannel_logout",
 	} {
 		block := "session {\ncookie_name oidc-" + name + "\nsecret \"" + secret + "\"\n}"
-		if strings.HasSuffix(settings, "storage") {
-			settings, block = strings.TrimSuffix(settings, "storage"), strings.Replace(block, "}", "storage caddy\n}", 1)
+		if rest, stored := strings.CutSuffix(settings, "storage"); stored {
+			settings, block = rest, strings.Replace(block, "}", "storage caddy\n}", 1)
 		}
 		sites.WriteString("handle /" + name + "/* {\nopenid_connect " + p.Issuer() + " {\nclient_id client\nclient_secret " + clientSecret +
 			"\npath_prefix /" + name + "/oauth2\n" + settings + "\n" + block + "\n}\nreverse_proxy $UPSTREAM\n}\n")

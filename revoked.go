@@ -132,7 +132,7 @@ func (rt *runtime) adoptRevocations() {
 	list := rt.login.revocations
 	adopted := map[*session.Revocations]bool{list: true}
 	for _, other := range runningHandlers() {
-		if other.login != nil && other.login.owner() == rt.login.owner() && !adopted[other.login.revocations] {
+		if other.login != nil && !adopted[other.login.revocations] { // whosever: the list is for all handlers on a storage
 			adopted[other.login.revocations] = true
 			list.Adopt(other.login.revocations, rt.now())
 		}
@@ -156,12 +156,27 @@ func (l *login) longest(ctx context.Context, now time.Time) time.Time {
 // noteLife has other instances know how long sessions live here.
 func (rt *runtime) noteLife() {
 	l, now := rt.login, rt.now()
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), retryFor)
+		defer cancel()
+		again := time.NewTicker(retryAtMost)
+		defer again.Stop()
+		for {
+			err := l.revocations.NoteLife(ctx, l.owner(), max(l.absolute, l.memory.longestLife()), now)
+			if err == nil {
+				return
+			}
+			rt.warnOfStorage("other instances do not learn how long sessions live here, as the storage fails", err)
+			select {
+			case <-again.C:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
 	l.renewals.inBackground(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), renewalTimeout)
 		defer cancel()
-		if err := l.revocations.NoteLife(ctx, l.owner(), max(l.absolute, l.memory.longestLife()), now); err != nil {
-			rt.warnOfStorage("other instances do not learn how long sessions live here, as the storage fails", err)
-		}
 		l.revocations.Refresh(ctx, now) // before the first request has to wait for it
 		if err := l.revocations.WriteAdopted(ctx, now); err != nil {
 			rt.warnOfStorage("what has ended before the storage was changed is not written for now, as it fails", err)

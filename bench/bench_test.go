@@ -160,8 +160,12 @@ func TestCaseNames(t *testing.T) {
 	for _, c := range storeCases() {
 		names[c.name()] = true
 	}
+	for _, c := range revocationCases() {
+		names[c.name()] = true
+	}
 	for _, want := range []string{
-		"stores-1", "stores-1000", "stores-12000-cold", "rs256-1", "rs256-100", "rs256-10000-userinfo", "es256-1-cold",
+		"stores-1", "stores-1000", "stores-12000-cold", "revocations-1", "revocations-1000", "revocations-12000-cold",
+		"rs256-1", "rs256-100", "rs256-10000-userinfo", "es256-1-cold",
 		"session-1", "session-1000-userinfo", "session-groups-1", "session-12000-cold",
 	} {
 		if !names[want] {

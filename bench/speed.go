@@ -74,17 +74,20 @@ func benchCases() []benchCase {
 }
 
 // site is a Caddyfile of one site in front of the upstream, with the directive if there is one.
-func (r *run) site(directive string) string {
+func (r *run) site(directive string) string { return r.siteWith("", directive) }
+
+// siteWith is site with further global options.
+func (r *run) siteWith(options, directive string) string {
 	return fmt.Sprintf(`{
 	admin $ADMIN
 	persist_config off
-}
+%s}
 
 http://127.0.0.1:$PORT {
 	bind 127.0.0.1
 %s	reverse_proxy %s
 }
-`, directive, r.upstream.address)
+`, options, directive, r.upstream.address)
 }
 
 // bearerDirective lets bearer tokens in.

@@ -73,6 +73,10 @@ func (s *stack) verify(ctx context.Context) (results, error) {
 	if err := renewal.verify(ctx); err != nil {
 		return nil, err
 	}
+	logout := logoutChecks{loginChecks: login, provider: s.provider}
+	if err := logout.verify(ctx); err != nil {
+		return nil, err
+	}
 	return r, s.verifyJSON(ctx, &r)
 }
 

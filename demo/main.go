@@ -73,7 +73,7 @@ func show(ctx context.Context, out io.Writer, o options) (err error) {
 	if err != nil {
 		return err
 	}
-	printPages(out, "http://"+address)
+	printPages(out, "http://"+address, s.issuer)
 	printRequests(out, site, "http://"+address+"/orders", tokens{reader: reader, tampered: bad, guest: visitor})
 	fmt.Fprintf(out, "\nA fresh token (they live for an hour):\n\n  curl -s -u %s:%s -d grant_type=client_credentials %s\n",
 		ordersReader, s.secret, s.tokenEndpoint())

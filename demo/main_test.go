@@ -88,8 +88,8 @@ func TestShow(t *testing.T) {
 	if err := lines.Err(); err != nil {
 		t.Fatal(err)
 	}
-	if requests != 4 || pages != 4 {
-		t.Errorf("the demo printed %d requests and %d pages, want 4 of each", requests, pages)
+	if requests != 4 || pages != 5 {
+		t.Errorf("the demo printed %d requests and %d pages, want 4 and 5", requests, pages)
 	}
 
 	cancel()

@@ -6,21 +6,26 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"github.com/caddy-openid-connect/caddy-openid-connect/demo/provider"
 )
 
 // printPages shows what to open in a browser.
-func printPages(out io.Writer, site string) {
+func printPages(out io.Writer, site, issuer string) {
 	fmt.Fprintf(out, "Open this in a browser, and sign in as Alice or as Bob. There are no passwords.\n\n  %s/\n\n", site)
 	for _, page := range []struct{ path, what string }{
 		{"/", "open to everyone"},
 		{"/account?tab=1", "for everyone who signs in; shows what the upstream got"},
 		{"/admin", "for Alice; Bob is told that he may not"},
 		{"/oauth2/session", "the session, as JSON for scripts"},
+		{"/oauth2/logout", "the way out; each page has a link to it"},
 	} {
 		fmt.Fprintf(out, "    %-16s %s\n", page.path, page.what)
 	}
 	fmt.Fprintf(out, "\nTheir access tokens live for %.0f seconds. Reload a page later than that: X-Access-Token is another one, and nobody has noticed.\n\n",
 		tokenLifetime.Seconds())
+	fmt.Fprintf(out, "The provider can sign somebody out as well, in all browsers:\n\n  curl -d person=alice %s%s\n\n",
+		issuer, provider.SignOutPath)
 }
 
 // tokens are those that the printed requests use.

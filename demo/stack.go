@@ -106,11 +106,13 @@ func (s *stack) load(sites string) error {
 // register tells the provider of the site, and how long the access tokens live that it gives to it from now on.
 func (s *stack) register(address string, lifetime time.Duration) {
 	s.provider.Register(provider.Application{
-		ID:            webApplication,
-		Secret:        s.secret,
-		RedirectURIs:  []string{"http://" + address + "/oauth2/callback"},
-		Scopes:        []string{"groups"},
-		TokenLifetime: lifetime,
+		ID:                     webApplication,
+		Secret:                 s.secret,
+		RedirectURIs:           []string{"http://" + address + "/oauth2/callback"},
+		PostLogoutRedirectURIs: []string{"http://" + address + "/oauth2/logged-out"},
+		BackchannelLogoutURI:   "http://" + address + "/oauth2/backchannel-logout",
+		Scopes:                 []string{"groups"},
+		TokenLifetime:          lifetime,
 	})
 }
 

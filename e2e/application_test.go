@@ -20,10 +20,17 @@ const applicationTitle = "The application"
 var applicationPage = template.Must(template.New("").Parse(`<!DOCTYPE html>
 <html lang="en">
 <title>` + applicationTitle + `</title>
+<nav><a href="/next">Next</a> <a href="/oauth2/logout">Sign out</a></nav>
 <pre id="received">{{.}}</pre>
 <form method="post" action="/orders"><input name="order" value="7"><button>Order</button></form>
 </html>
 `))
+
+// The links on each of its pages.
+const (
+	next    = "nav a[href='/next']"
+	signOut = "nav a[href='/oauth2/logout']"
+)
 
 // received is what a page of the application says about the request for it.
 type received struct {

@@ -59,6 +59,10 @@ type loginProvider struct {
 	nameField, passwordField, submit string
 	// consent is a button that the provider shows after the login; empty if it shows none.
 	consent string
+	// endSession is the path of the endpoint for logouts. confirmation is a button that it shows if nobody vouches for the request by
+	// an ID token, and asksAlways says that it shows it in any case.
+	endSession, confirmation string
+	asksAlways               bool
 	// restart is what somebody clicks in the login form to log in as somebody else; empty where the form takes anybody.
 	restart string
 	// node is the process of an oidc-provider.
@@ -75,7 +79,13 @@ type loginProvider struct {
 
 // loginOptions are what providers have to know of the site.
 type loginOptions struct {
-	redirectURIs []string
+	redirectURIs   []string
+	postLogoutURIs []string
+	// backchannelURI is where the provider is to send logout tokens, and frontchannelURI what it is to show in a frame. They are for
+	// providers that know such logouts.
+	backchannelURI, frontchannelURI string
+	// bySubject has logouts name the person alone.
+	bySubject bool
 	// tokenLifetime is that of access tokens, in whole seconds. Zero leaves it to the provider.
 	tokenLifetime time.Duration
 }
@@ -102,7 +112,7 @@ func eachLoginProvider(t *testing.T, test func(t *testing.T, p *loginProvider)) 
 
 func newNodeLogin(t *testing.T) *loginProvider {
 	t.Helper()
-	return newNodeLoginWith(t, loginOptions{redirectURIs: around.get(t).redirectURIs()})
+	return newNodeLoginWith(t, around.get(t).registration())
 }
 
 func newNodeLoginWith(t *testing.T, o loginOptions) *loginProvider {
@@ -110,6 +120,7 @@ func newNodeLoginWith(t *testing.T, o loginOptions) *loginProvider {
 	login := &nodeLogin{
 		Client: nodeClient{
 			ID: webClient, Secret: secret, RedirectURIs: o.redirectURIs, TokenLifetime: int(o.tokenLifetime.Seconds()),
+			PostLogoutURIs: o.postLogoutURIs, BackchannelURI: o.backchannelURI,
 		},
 		People: make(map[string]map[string]any),
 	}
@@ -132,6 +143,9 @@ func newNodeLoginWith(t *testing.T, o loginOptions) *loginProvider {
 		nameField:     "input[name=login]",
 		passwordField: "input[name=password]",
 		submit:        "button[type=submit]",
+		endSession:    "/session/end",
+		confirmation:  "button[name=logout]",
+		asksAlways:    true,
 		consent:       "form:has(input[name=prompt][value=consent]) button[type=submit]",
 		offlineScope:  "offline_access",
 		offlineOption: "prompt consent",
@@ -152,7 +166,7 @@ func startKeycloak() (*keycloak.Keycloak, error) {
 	}
 	realm := keycloak.Realm{
 		Name:    keycloakRealm,
-		Clients: []keycloak.Client{keycloakClient(webClient, loginOptions{redirectURIs: s.redirectURIs()})},
+		Clients: []keycloak.Client{keycloakClient(webClient, s.registration())},
 	}
 	for _, p := range people {
 		user := keycloakUser(p)
@@ -173,7 +187,13 @@ func keycloakUser(p person) keycloak.User {
 }
 
 func keycloakClient(id string, o loginOptions) keycloak.Client {
-	return keycloak.Client{ID: id, Secret: secret, RedirectURIs: o.redirectURIs, AccessTokenLifetime: o.tokenLifetime}
+	return keycloak.Client{
+		ID: id, Secret: secret, RedirectURIs: o.redirectURIs, AccessTokenLifetime: o.tokenLifetime,
+		Logout: keycloak.Logout{
+			PostLogoutRedirectURIs: o.postLogoutURIs, SessionRequired: !o.bySubject,
+			BackchannelURI: o.backchannelURI, FrontchannelURI: o.frontchannelURI,
+		},
+	}
 }
 
 func newKeycloakLogin(t *testing.T) *loginProvider {
@@ -193,10 +213,15 @@ func keycloakLogin(k *keycloak.Keycloak, realm string) *loginProvider {
 		nameField:     "#username",
 		passwordField: "#password",
 		submit:        "#kc-login",
+		endSession:    "/protocol/openid-connect/logout",
+		confirmation:  "#kc-logout",
 		restart:       "#reset-login",
 		sessionCookie: "KEYCLOAK_SESSION",
 	}
 }
+
+// endSessionURL is the address of that endpoint.
+func (p *loginProvider) endSessionURL() string { return p.issuer + p.endSession }
 
 // asks tells whether the tab shows a login form that has not been sent yet.
 func (p *loginProvider) asks(tab *browser.Tab) bool {

@@ -37,6 +37,9 @@ type nodeClient struct {
 	Secret       string   `json:"secret"`
 	RedirectURIs []string `json:"redirectURIs"`
 
+	PostLogoutURIs []string `json:"postLogoutURIs"`
+	BackchannelURI string   `json:"backchannelURI"` // if empty, it is told of no logout
+
 	// TokenLifetime is that of access tokens, in seconds. Zero is an hour.
 	TokenLifetime int `json:"tokenLifetime"`
 }

@@ -12,7 +12,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -65,7 +64,12 @@ func newKeycloakRealm(sessionMax time.Duration) newProvider {
 
 // is says who the user is to Keycloak, and what became of the refresh tokens of the client.
 func (p *loginProvider) is(subject string) {
-	p.subject = func(person) string { return subject }
+	p.subject = func(who person) string {
+		if who.name == p.user.name {
+			return subject
+		}
+		return keycloakSubject(who)
+	}
 	p.grants = func(t *testing.T) (g grants) {
 		t.Helper()
 		var err error
@@ -97,7 +101,7 @@ func newRenewingAlone(t *testing.T, start newProvider, options ...string) *renew
 		t.Fatal(err)
 	}
 	at := siteAddress("https", ports[0])
-	p := start(t, loginOptions{redirectURIs: []string{string(at) + "/oauth2/callback"}, tokenLifetime: tokenLifetime})
+	p := start(t, loginOptions{redirectURIs: []string{at.callback()}, tokenLifetime: tokenLifetime})
 	p.scopes += " " + p.offlineScope
 	r := &renewing{visit: newVisitAt(t, at, p, append(options, p.offlineOption)...), stored: slices.Contains(options, "storage caddy")}
 	t.Cleanup(func() { r.expectPeace(t) })
@@ -143,22 +147,6 @@ func pass(t *testing.T, some time.Duration) {
 func expire(t *testing.T) {
 	t.Helper()
 	pass(t, tokenLifetime+100*time.Millisecond)
-}
-
-// cookies are those of a session, by name.
-type cookies map[string]string
-
-var sessionCookie = regexp.MustCompile(`oidc-[0-9a-f]{6}(\.[0-9]+)?$`)
-
-// session is what the browser has of it.
-func (r *renewing) session() cookies {
-	kept := make(cookies)
-	for _, c := range r.siteCookies() {
-		if sessionCookie.MatchString(c.Name) {
-			kept[c.Name] = c.Value
-		}
-	}
-	return kept
 }
 
 // after is what a browser that has these cookies has of them after an answer.

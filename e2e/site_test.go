@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -35,6 +36,14 @@ type address string
 
 func siteAddress(scheme string, port int) address {
 	return address(fmt.Sprintf("%s://%s:%d", scheme, siteHost, port))
+}
+
+func (a address) callback() string  { return string(a) + "/oauth2/callback" }
+func (a address) loggedOut() string { return string(a) + "/oauth2/logged-out" }
+
+// numeric is the same address for a program that cannot resolve the name of the site, such as a provider.
+func (a address) numeric() address {
+	return address(strings.Replace(string(a), siteHost, "127.0.0.1", 1))
 }
 
 // freePorts are such that nobody listens at now.
@@ -82,9 +91,12 @@ func (s *surroundings) Close() error {
 func (s *surroundings) certificate() string { return filepath.Join(s.directory, "certificate.pem") }
 func (s *surroundings) key() string         { return filepath.Join(s.directory, "key.pem") }
 
-// redirectURIs are those of the site.
-func (s *surroundings) redirectURIs() []string {
-	return []string{string(s.plain) + "/oauth2/callback", string(s.tls) + "/oauth2/callback"}
+// registration is what providers have to know of the site.
+func (s *surroundings) registration() loginOptions {
+	return loginOptions{
+		redirectURIs:   []string{s.plain.callback(), s.tls.callback()},
+		postLogoutURIs: []string{s.plain.loggedOut(), s.tls.loggedOut()},
+	}
 }
 
 // caddyfile is that of the site at one of its addresses, behind a provider. The options are subdirectives of openid_connect.
@@ -97,7 +109,7 @@ func (s *surroundings) caddyfileWith(directive string, at address, p *loginProvi
 	if strings.HasPrefix(string(at), "https:") {
 		directive += "\n\ttls " + s.certificate() + " " + s.key()
 	}
-	return fmt.Sprintf(`%s {
+	return fmt.Sprintf(`%s, %s {
 	bind 127.0.0.1
 	%s
 	openid_connect %s {
@@ -108,7 +120,7 @@ func (s *surroundings) caddyfileWith(directive string, at address, p *loginProvi
 	}
 	reverse_proxy %s
 }
-`, at, directive, p.issuer, p.client, secret, p.scopes, strings.Join(options, "\n\t\t"), s.application.Listener.Addr())
+`, at, at.numeric(), directive, p.issuer, p.client, secret, p.scopes, strings.Join(options, "\n\t\t"), s.application.Listener.Addr())
 }
 
 // visit is a test of the site with somebody at a browser.
@@ -179,6 +191,22 @@ func (v *visit) forget(tab *browser.Tab) {
 	for _, c := range v.siteCookies() {
 		tab.DeleteCookie(c)
 	}
+}
+
+// cookies are those of a session, by name.
+type cookies map[string]string
+
+var sessionCookie = regexp.MustCompile(`oidc-[0-9a-f]{6}(\.[0-9]+)?$`)
+
+// session is what the browser has of it.
+func (v *visit) session() cookies {
+	kept := make(cookies)
+	for _, c := range v.siteCookies() {
+		if sessionCookie.MatchString(c.Name) {
+			kept[c.Name] = c.Value
+		}
+	}
+	return kept
 }
 
 // finish gets a tab that is at the provider, or on its way, to the application.
@@ -257,7 +285,7 @@ func (v *visit) expectDiscretion(t *testing.T) {
 			t.Error(err)
 			continue
 		}
-		for _, name := range []string{"code", "state", "nonce", "code_challenge"} {
+		for _, name := range []string{"code", "state", "nonce", "code_challenge", "id_token_hint"} {
 			if value := parsed.Query().Get(name); value != "" {
 				hidden[name+" "+value] = value
 			}

@@ -20,7 +20,7 @@ import (
 // every time, and tells about a person at its userinfo endpoint alone.
 func newZitadelLogin(t *testing.T) *loginProvider {
 	t.Helper()
-	return newZitadelLoginWith(t, loginOptions{redirectURIs: around.get(t).redirectURIs()})
+	return newZitadelLoginWith(t, around.get(t).registration())
 }
 
 func newZitadelLoginWith(t *testing.T, o loginOptions) *loginProvider {
@@ -32,8 +32,9 @@ func newZitadelLoginWith(t *testing.T, o loginOptions) *loginProvider {
 	issuer := "http://" + listener.Addr().String()
 	client := storage.WebClient(webClient, secret, o.redirectURIs...)
 	store := &peopleStorage{
-		Storage:       storage.NewStorageWithClients(zitadelUsers{}, map[string]*storage.Client{webClient: client}),
-		tokenLifetime: o.tokenLifetime,
+		Storage:        storage.NewStorageWithClients(zitadelUsers{}, map[string]*storage.Client{webClient: client}),
+		tokenLifetime:  o.tokenLifetime,
+		postLogoutURIs: o.postLogoutURIs,
 	}
 	server := &http.Server{
 		Handler:           exampleop.SetupServer(issuer, store, slog.New(slog.DiscardHandler), false),
@@ -51,6 +52,7 @@ func newZitadelLoginWith(t *testing.T, o loginOptions) *loginProvider {
 		adminRule:     "required_claim groups admins",
 		nameField:     "#username",
 		passwordField: "#password",
+		endSession:    "/end_session",
 		submit:        "button[type=submit]",
 		offlineScope:  "offline_access",
 		grants:        func(*testing.T) grants { return grants{int(store.given.Load()), int(store.refused.Load())} },
@@ -85,7 +87,25 @@ func zitadelUser(is func(person) bool) *storage.User {
 type peopleStorage struct {
 	*storage.Storage
 	tokenLifetime  time.Duration // of access tokens; zero leaves it to the example
-	given, refused atomic.Int64  // refresh tokens
+	postLogoutURIs []string
+	given, refused atomic.Int64 // refresh tokens
+}
+
+// leavingClient is a client of the example, which lets nobody go anywhere after a logout, that does.
+type leavingClient struct {
+	op.Client
+	uris []string
+}
+
+// PostLogoutRedirectURIs are where a logout may lead.
+func (c leavingClient) PostLogoutRedirectURIs() []string { return c.uris }
+
+func (s *peopleStorage) GetClientByClientID(ctx context.Context, id string) (op.Client, error) {
+	client, err := s.Storage.GetClientByClientID(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return leavingClient{client, s.postLogoutURIs}, nil
 }
 
 // TokenRequestByRefreshToken is asked first when a refresh token is redeemed.

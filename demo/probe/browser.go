@@ -106,15 +106,23 @@ func (b *Browser) Press(ctx context.Context, page *Page, name, value string) *Pa
 	return b.Follow(ctx, b.navigate(ctx, http.MethodPost, target.String(), form, nil, "same-origin"))
 }
 
+// Post is a script that sends a form.
+func (b *Browser) Post(ctx context.Context, target string, form url.Values, header http.Header) *Page {
+	return b.do(ctx, http.MethodPost, target, form, scriptHeader(), header)
+}
+
 // Fetch is a script on a page of the site that asks for JSON.
 func (b *Browser) Fetch(ctx context.Context, target string, header http.Header) *Page {
-	own := http.Header{
+	return b.do(ctx, http.MethodGet, target, nil, scriptHeader(), header)
+}
+
+func scriptHeader() http.Header {
+	return http.Header{
 		"Accept":         {"application/json"},
 		"Sec-Fetch-Dest": {"empty"},
 		"Sec-Fetch-Mode": {"cors"},
 		"Sec-Fetch-Site": {"same-origin"},
 	}
-	return b.do(ctx, http.MethodGet, target, nil, own, header)
 }
 
 func (b *Browser) navigate(ctx context.Context, method, target string, form url.Values, header http.Header, site string) *Page {

@@ -73,6 +73,10 @@ func TestBrowser(t *testing.T) {
 	if fetched.Field("mode") != "cors" || fetched.Field("x") != "f" {
 		t.Errorf("the server saw %s", fetched.Body)
 	}
+	posted := browser.Post(t.Context(), site+"/answer", url.Values{"id": {"7"}, "b": {"1"}}, http.Header{"X-Forged": {"f"}})
+	if got := posted.Header.Get("Location"); got != "/echo?id=7&b=1" {
+		t.Errorf("posted and was sent to %s", got)
+	}
 
 	at, err := url.Parse(site)
 	if err != nil {

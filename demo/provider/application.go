@@ -17,6 +17,12 @@ type Application struct {
 	// RedirectURIs are where people may be sent after a login, compared as text.
 	RedirectURIs []string
 
+	// PostLogoutRedirectURIs are where they may be sent after a logout.
+	PostLogoutRedirectURIs []string
+
+	// BackchannelLogoutURI is where the application wants to be told of logouts.
+	BackchannelLogoutURI string
+
 	// Scopes are those that it may have beside openid, profile, email and offline_access.
 	Scopes []string
 
@@ -34,6 +40,10 @@ type webClient struct {
 
 func (c webClient) GetID() string          { return c.ID }
 func (c webClient) RedirectURIs() []string { return c.Application.RedirectURIs }
+func (c webClient) PostLogoutRedirectURIs() []string {
+	return c.Application.PostLogoutRedirectURIs
+}
+
 func (c webClient) ResponseTypes() []oidc.ResponseType {
 	return []oidc.ResponseType{oidc.ResponseTypeCode}
 }

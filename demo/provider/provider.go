@@ -4,6 +4,7 @@
 package provider
 
 import (
+	"context"
 	"crypto/rand"
 	"fmt"
 	"net/http"
@@ -60,6 +61,11 @@ func (p *Provider) Register(a Application) { p.storage.register(a) }
 // Renewals counts what came of refresh tokens.
 func (p *Provider) Renewals() Renewals { return p.storage.grants.count() }
 
+// SignOut tells the applications that a person has signed out here, by the back-channel. Their sessions of that person end.
+func (p *Provider) SignOut(ctx context.Context, subject string) error {
+	return p.storage.signOut(ctx, subject)
+}
+
 // TakeBack ends all that a person has granted to applications, as when the account is disabled.
 func (p *Provider) TakeBack(subject string) { p.storage.takeBack(subject) }
 
@@ -92,6 +98,7 @@ func New(opts Options) (*Provider, error) {
 	mux.Handle("/", library)
 	mux.HandleFunc("GET "+loginPath, page.show)
 	mux.HandleFunc("POST "+loginPath, page.finish)
+	mux.HandleFunc("POST "+SignOutPath, store.serveSignOut)
 	return &Provider{Handler: mux, storage: store}, nil
 }
 

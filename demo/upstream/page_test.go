@@ -36,7 +36,10 @@ func TestPage(t *testing.T) {
 		{
 			"everything known",
 			userinfo(`{"sub":"1","name":"Alice Anders","email":"alice@demo.localhost","groups":["staff","admins"]}`),
-			[]string{"<strong>Alice Anders</strong>, alice@demo.localhost, in the groups staff, admins.", "X-Userinfo</th>"},
+			[]string{
+				"<strong>Alice Anders</strong>, alice@demo.localhost, in the groups staff, admins.", "X-Userinfo</th>",
+				`<a href="/oauth2/logout">Sign out</a>`,
+			},
 		},
 		{"subject only", userinfo(`{"sub":"1"}`), []string{"You are <strong>1</strong>."}},
 		{"markup", userinfo(`{"sub":"1","name":"<script>"}`), []string{"<strong>&lt;script&gt;</strong>"}},

@@ -23,9 +23,10 @@ type Tab struct {
 	t   testing.TB
 	ctx context.Context
 
-	mu      sync.Mutex
-	answers []Answer
-	sockets []string
+	mu       sync.Mutex
+	answers  []Answer
+	sockets  []string
+	requests requests
 }
 
 // Answer is what a request for a document got.
@@ -64,6 +65,7 @@ func (p *Person) attach(options ...chromedp.ContextOption) *Tab {
 func (tab *Tab) listen(event any) {
 	tab.mu.Lock()
 	defer tab.mu.Unlock()
+	tab.requests.listen(event)
 	switch e := event.(type) {
 	case *network.EventRequestWillBeSent:
 		if e.Type == network.ResourceTypeDocument && e.RedirectResponse != nil {

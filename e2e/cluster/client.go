@@ -43,60 +43,100 @@ func NewClient(front *Front, origin string) *Client {
 
 // Navigate is a person who opens a page: it follows redirects.
 func (c *Client) Navigate(ctx context.Context, path string) (*Answer, error) {
-	answer := new(Answer)
-	follow := func(*http.Request, []*http.Request) error {
-		if answer.Hops++; answer.Hops > maxRedirects {
-			return errors.New("too many redirects")
-		}
-		return nil
-	}
-	err := c.do(ctx, path, answer, follow, http.Header{
-		"Accept":         {"text/html,*/*;q=0.8"},
-		"Sec-Fetch-Mode": {"navigate"},
-		"Sec-Fetch-Dest": {"document"},
-	}, c.jar.Load())
-	return answer, err
+	return c.do(ctx, sending{path: path, header: pageHeader("none"), jar: c.jar.Load(), follows: true})
+}
+
+// SignOut is a person who presses the button that signs out. It follows nothing.
+func (c *Client) SignOut(ctx context.Context) (*Answer, error) {
+	return c.do(ctx, sending{method: http.MethodPost, path: logoutPath, header: pageHeader("same-origin"), jar: c.jar.Load()})
+}
+
+// Frame is a page of another site that loads something in a frame, to which the browser sends no cookies. It follows nothing.
+func (c *Client) Frame(ctx context.Context, path string) (*Answer, error) {
+	header := pageHeader("cross-site")
+	header.Set("Sec-Fetch-Dest", "iframe")
+	return c.do(ctx, sending{path: path, header: header})
 }
 
 // Fetch is a script on a page: it follows nothing.
 func (c *Client) Fetch(ctx context.Context, path string) (*Answer, error) {
-	answer := new(Answer)
-	return answer, c.do(ctx, path, answer, stay, fetchHeader(), c.jar.Load())
+	return c.do(ctx, sending{path: path, header: fetchHeader(), jar: c.jar.Load()})
 }
 
 // FetchWith is Fetch with a Cookie header in place of the jar, which does not learn of the answer either.
 func (c *Client) FetchWith(ctx context.Context, path, cookie string) (*Answer, error) {
 	header := fetchHeader()
 	header.Set("Cookie", cookie)
-	answer := new(Answer)
-	return answer, c.do(ctx, path, answer, stay, header, nil)
+	return c.do(ctx, sending{path: path, header: header})
+}
+
+// SendLogout is the provider, which tells the site of a logout by the back-channel.
+func (c *Client) SendLogout(ctx context.Context, token string) (*Answer, error) {
+	return c.do(ctx, sending{
+		method: http.MethodPost, path: backchannelPath, header: make(http.Header), form: url.Values{"logout_token": {token}},
+	})
+}
+
+// The endpoints of a site that have to do with logout.
+const (
+	logoutPath       = "/oauth2/logout"
+	backchannelPath  = "/oauth2/backchannel-logout"
+	frontchannelPath = "/oauth2/frontchannel-logout"
+)
+
+func pageHeader(site string) http.Header {
+	return http.Header{
+		"Accept":         {"text/html,*/*;q=0.8"},
+		"Sec-Fetch-Mode": {"navigate"},
+		"Sec-Fetch-Dest": {"document"},
+		"Sec-Fetch-Site": {site},
+	}
 }
 
 func fetchHeader() http.Header {
 	return http.Header{"Accept": {"application/json"}, "Sec-Fetch-Mode": {"cors"}, "Sec-Fetch-Dest": {"empty"}, "Sec-Fetch-Site": {"same-origin"}}
 }
 
-func stay(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+// sending is a request to be made.
+type sending struct {
+	method  string // GET by default
+	path    string
+	header  http.Header
+	form    url.Values
+	jar     http.CookieJar
+	follows bool // redirects
+}
 
-func (c *Client) do(
-	ctx context.Context, path string, answer *Answer, redirect func(*http.Request, []*http.Request) error, header http.Header, jar http.CookieJar,
-) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, c.origin+path, nil)
+func (c *Client) do(ctx context.Context, s sending) (*Answer, error) {
+	answer := new(Answer)
+	request, err := http.NewRequestWithContext(ctx, s.method, c.origin+s.path, strings.NewReader(s.form.Encode()))
 	if err != nil {
-		return err
+		return answer, err
 	}
-	request.Header = header
-	client := http.Client{Transport: c.front, Jar: jar, CheckRedirect: redirect}
+	request.Header = s.header
+	if s.form != nil {
+		request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	redirect := func(*http.Request, []*http.Request) error {
+		if answer.Hops++; answer.Hops > maxRedirects {
+			return errors.New("too many redirects")
+		}
+		return nil
+	}
+	if !s.follows {
+		redirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	}
+	client := http.Client{Transport: c.front, Jar: s.jar, CheckRedirect: redirect}
 	began := time.Now()
 	response, err := client.Do(request)
 	if err != nil {
-		return err
+		return answer, err
 	}
 	defer response.Body.Close()
 	text, err := io.ReadAll(response.Body)
 	answer.Status, answer.Header, answer.Body = response.StatusCode, response.Header, string(text)
 	answer.URL, answer.Duration = response.Request.URL.String(), time.Since(began)
-	return err
+	return answer, err
 }
 
 // Cookie is the Cookie header that the client would send now.

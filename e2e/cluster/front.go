@@ -31,7 +31,7 @@ type Front struct {
 func NewFront(hosts ...string) *Front {
 	f := &Front{hosts: make(map[string]bool), transport: &http.Transport{
 		Proxy:               nil,
-		DialContext:         (&net.Dialer{Timeout: time.Second}).DialContext,
+		DialContext:         (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
 		MaxIdleConnsPerHost: 256,
 		IdleConnTimeout:     5 * time.Second,
 	}}

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,13 +44,14 @@ type GatewaySettings struct {
 	Program   string // from Build
 	Directory string // its own
 	Storage   string // of Caddy, perhaps shared; storage in its own directory by default
+	DataHome  string // the directory, perhaps shared, in which Caddy's default storage is, if that is to be used in place of Storage
 	Level     string // of the log; INFO by default
 	Sites     string // Caddyfile; addresses have no port
 }
 
 // StartGateway starts a Caddy and returns when it answers.
 func StartGateway(settings GatewaySettings) (*Gateway, error) {
-	if settings.Storage == "" {
+	if settings.Storage == "" && settings.DataHome == "" {
 		settings.Storage = filepath.Join(settings.Directory, "storage")
 	}
 	if settings.Level == "" {
@@ -81,7 +83,8 @@ func (g *Gateway) Start() error {
 	}
 	command := exec.Command(g.settings.Program, "run", "--config", path, "--adapter", "caddyfile")
 	command.Env = append(os.Environ(), "HOME="+g.settings.Directory,
-		"XDG_DATA_HOME="+filepath.Join(g.settings.Directory, "data"), "XDG_CONFIG_HOME="+filepath.Join(g.settings.Directory, "config"))
+		"XDG_DATA_HOME="+cmp.Or(g.settings.DataHome, filepath.Join(g.settings.Directory, "data")),
+		"XDG_CONFIG_HOME="+filepath.Join(g.settings.Directory, "config"))
 	command.Dir = g.settings.Directory
 	command.Stderr = g.Log
 	var err error
@@ -99,6 +102,10 @@ func (g *Gateway) Start() error {
 func (g *Gateway) Address() string { return loopback(g.port) }
 
 func (g *Gateway) caddyfile() string {
+	storage := ""
+	if g.settings.Storage != "" {
+		storage = "storage file_system " + g.settings.Storage
+	}
 	return fmt.Sprintf(`{
 	admin %s
 	persist_config off
@@ -106,7 +113,7 @@ func (g *Gateway) caddyfile() string {
 	http_port %d
 	default_bind 127.0.0.1
 	grace_period 10s
-	storage file_system %s
+	%s
 	log {
 		output stderr
 		format json
@@ -120,7 +127,7 @@ func (g *Gateway) caddyfile() string {
 }
 
 %s
-`, loopback(g.admin), g.port, g.settings.Storage, g.settings.Level, g.settings.Sites)
+`, loopback(g.admin), g.port, storage, g.settings.Level, g.settings.Sites)
 }
 
 // Reload replaces the sites in the running process.

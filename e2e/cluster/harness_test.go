@@ -28,6 +28,7 @@ type options struct {
 	handler       []string // of openid_connect
 	session       []string // of its session block
 	sharedStorage bool     // of Caddy
+	dataHome      string   // of Caddy's default storage, if that is used
 	level         string   // of the log
 }
 
@@ -51,7 +52,7 @@ func newCluster(t *testing.T, each ...options) *clusterTest {
 	c.provider.SetTokenResponse(c.upstream.Issued)
 	c.provider.Fail(optest.Token, optest.Fault{Delay: providerLatency})
 	for _, o := range each {
-		settings := GatewaySettings{Program: program, Directory: t.TempDir(), Level: o.level, Sites: c.site(o)}
+		settings := GatewaySettings{Program: program, Directory: t.TempDir(), DataHome: o.dataHome, Level: o.level, Sites: c.site(o)}
 		if o.sharedStorage {
 			settings.Storage = c.storage
 		}

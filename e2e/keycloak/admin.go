@@ -127,11 +127,21 @@ func (a *Admin) RemoveSessions(ctx context.Context, id string) error {
 		return err
 	}
 	for _, session := range sessions {
-		if err := a.call(ctx, http.MethodDelete, "/sessions/"+session.ID, nil, nil); err != nil {
+		if err := a.RemoveSession(ctx, session.ID); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// RemoveSession ends one session, and returns once the clients that have a part in it were told by the back channel.
+func (a *Admin) RemoveSession(ctx context.Context, session string) error {
+	return a.call(ctx, http.MethodDelete, "/sessions/"+session, nil, nil)
+}
+
+// SignOut ends all sessions that somebody has, as the button in the admin console does, and tells the clients likewise.
+func (a *Admin) SignOut(ctx context.Context, id string) error {
+	return a.call(ctx, http.MethodPost, "/users/"+id+"/logout", nil, nil)
 }
 
 // LeaveGroup takes somebody out of a group.

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -26,6 +27,18 @@ type Client struct {
 
 	// AccessTokenLifetime is in whole seconds. Zero leaves it to Keycloak.
 	AccessTokenLifetime time.Duration
+
+	Logout Logout
+}
+
+// Logout is what Keycloak knows of the logouts of a client.
+type Logout struct {
+	PostLogoutRedirectURIs []string
+
+	// Keycloak uses one of them at most, the front channel first.
+	BackchannelURI, FrontchannelURI string
+	// SessionRequired has Keycloak name the session that has ended, and not the person alone.
+	SessionRequired bool
 }
 
 // User is somebody with an account.
@@ -90,14 +103,29 @@ func (c Client) representation() object {
 	if c.AccessTokenLifetime != 0 {
 		attributes["access.token.lifespan"] = strconv.Itoa(int(c.AccessTokenLifetime.Seconds()))
 	}
+	c.Logout.describe(attributes)
 	return object{
 		"clientId": c.ID, "secret": c.Secret, "redirectUris": c.RedirectURIs, "attributes": attributes,
+		"frontchannelLogout": c.Logout.FrontchannelURI != "",
 		"protocolMappers": []object{
 			mapper("roles", "oidc-usermodel-realm-role-mapper", object{
 				"claim.name": "realm_access.roles", "jsonType.label": "String", "multivalued": "true",
 			}),
 			mapper("groups", "oidc-group-membership-mapper", object{"claim.name": "groups", "full.path": "false"}),
 		},
+	}
+}
+
+// describe adds to the attributes of a client.
+func (l Logout) describe(attributes object) {
+	if len(l.PostLogoutRedirectURIs) != 0 {
+		attributes["post.logout.redirect.uris"] = strings.Join(l.PostLogoutRedirectURIs, "##")
+	}
+	for channel, uri := range map[string]string{"backchannel": l.BackchannelURI, "frontchannel": l.FrontchannelURI} {
+		if uri != "" {
+			attributes[channel+".logout.url"] = uri
+			attributes[channel+".logout.session.required"] = strconv.FormatBool(l.SessionRequired)
+		}
 	}
 }
 

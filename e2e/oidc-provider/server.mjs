@@ -99,14 +99,21 @@ function newProvider(issuer) {
       ...options.resources.map(({ id, secret }) => metadata(id, secret, { grant_types: [] })),
       ...(web ? [metadata(web.id, web.secret, {
         grant_types: ['authorization_code', 'refresh_token'], response_types: ['code'], redirect_uris: web.redirectURIs,
+        post_logout_redirect_uris: web.postLogoutURIs ?? [],
+        ...(web.backchannelURI ? {
+          backchannel_logout_uri: web.backchannelURI, backchannel_logout_session_required: true,
+        } : {}),
       })] : []),
     ],
     scopes: ['openid', 'offline_access', ...new Set(options.clients.flatMap(({ scopes }) => scopes))],
     claims: { openid: ['sub'], profile: ['name', 'preferred_username'], email: ['email'], groups: ['groups'] },
     findAccount: (ctx, name) => people[name] && { accountId: name, claims: () => ({ sub: name, ...people[name] }) },
+    // By itself the library tells no site on this machine of logouts.
+    fetch: (url, options) => fetch(url, { ...options, dispatcher: undefined }),
     features: {
       // Pages that let anybody in without a password.
       devInteractions: { enabled: Boolean(web) },
+      backchannelLogout: { enabled: true },
       clientCredentials: { enabled: true },
       revocation: { enabled: true },
       introspection: {
@@ -138,6 +145,7 @@ function newProvider(issuer) {
       grants[what] += 1;
     }
   };
+  provider.on('backchannel.error', (ctx, err) => console.error(err));
   provider.on('grant.success', count('given'));
   provider.on('grant.error', count('refused'));
   return provider;

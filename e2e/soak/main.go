@@ -1,11 +1,12 @@
 // Command soak lets people use a site for minutes, at random, while the provider fails one call in twenty and changes its keys: they sign
-// in, use their sessions, come late with old cookies, forget their cookies, and are revoked at the provider. First one gateway keeps the
-// sessions in cookies, then two keep them in Redis.
+// in, use their sessions, come late with old cookies, forget their cookies, are revoked at the provider, sign out, or are signed out by the
+// provider. First one gateway keeps the sessions in cookies, then two do, and then two keep them in Redis.
 //
 //	go run ./soak -duration 2m
 //
-// At the end no session may be lost, the provider may not have seen a refresh token twice, and goroutines, descriptors and memory of the
-// gateways must be what they were at the start. Otherwise it exits with status 1. It needs redis-server.
+// At the end no session may be lost, none may have come back after a logout, at any gateway, the provider may not have seen a refresh token
+// twice, and goroutines, descriptors and memory of the gateways must be what they were at the start. Otherwise it exits with status 1. It
+// needs redis-server.
 package main
 
 import (
@@ -44,6 +45,20 @@ func main() {
 	}
 }
 
+// place is where sessions live.
+type place struct {
+	name     string
+	gateways int
+	redis    bool // in cookies otherwise
+}
+
+// places are used one after the other, for the same time each.
+var places = []place{
+	{"cookies, one gateway", 1, false},
+	{"cookies, two gateways", 2, false},
+	{"Redis, two gateways", 2, true},
+}
+
 // errViolations says that the table has something that must not be.
 var errViolations = errors.New("this must not be")
 
@@ -58,21 +73,14 @@ func run(ctx context.Context, s settings) error {
 	}
 	fmt.Printf("seed %d, %d people, %s\n", s.seed, s.people, s.duration)
 	var results []*result
-	for _, place := range []struct {
-		name     string
-		gateways int
-		redis    bool
-	}{
-		{"cookies, one gateway", 1, false},
-		{"Redis, two gateways", 2, true},
-	} {
+	for _, where := range places {
 		inside := filepath.Join(directory, fmt.Sprint(len(results)))
 		if err := os.Mkdir(inside, 0o700); err != nil {
 			return err
 		}
-		r, err := soak(ctx, s, inside, place.name, place.gateways, place.redis)
+		r, err := soak(ctx, s, inside, where)
 		if err != nil {
-			return fmt.Errorf("%s: %w", place.name, err)
+			return fmt.Errorf("%s: %w", where.name, err)
 		}
 		results = append(results, r)
 	}

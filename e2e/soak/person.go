@@ -20,6 +20,7 @@ const keptCookie = time.Minute
 // counts are what people and the provider have done.
 type counts struct {
 	logins, failedLogins, requests, late, forgotten, revoked, unavailable, lost, wrong, expired, rotations atomic.Int64
+	logouts, toldLogouts, repeatedTokens, dead, revived                                                    atomic.Int64
 
 	mu    sync.Mutex
 	first []string // of what must not be
@@ -42,9 +43,11 @@ type person struct {
 	client  *cluster.Client
 
 	signedIn bool
+	sid      string // what the provider calls the session
 	revoked  bool   // at the provider: the session ends with its next renewal
 	old      string // cookie
 	oldSince time.Time
+	dead     []deadCookie
 }
 
 func newPerson(t *site, subject string, random *rand.Rand) *person {
@@ -91,12 +94,18 @@ func (p *person) act(ctx context.Context) {
 		for _, alive := range results {
 			p.signedIn = p.signedIn && alive
 		}
-	case chance < 980:
+	case chance < 944:
 		p.site.counts.late.Add(1)
 		if !p.get(func() (*cluster.Answer, error) { return p.client.FetchWith(ctx, "/api", p.old) }) {
 			p.signedIn = false
 		}
-	case chance < 987: // logs out
+	case chance < 956:
+		p.signOut(ctx)
+	case chance < 968:
+		p.signedOutByProvider(ctx)
+	case chance < 982:
+		p.tryDead(ctx)
+	case chance < 987: // closes the browser
 		p.site.counts.forgotten.Add(1)
 		p.forget()
 	case chance < 990:
@@ -116,7 +125,7 @@ func (p *person) upTo(most time.Duration) time.Duration {
 
 func (p *person) forget() {
 	p.client.Forget()
-	p.signedIn, p.revoked, p.old = false, false, ""
+	p.signedIn, p.revoked, p.sid, p.old = false, false, "", ""
 }
 
 func (p *person) fetch(ctx context.Context) {
@@ -193,6 +202,8 @@ func (p *person) signIn(ctx context.Context) {
 	t.loginMu.Lock()
 	defer t.loginMu.Unlock()
 	t.provider.SetUser(optest.Claims{"sub": p.subject})
+	sid := fmt.Sprintf("%s-%d", p.subject, c.logins.Load()+c.failedLogins.Load())
+	t.provider.SetSIDs(func() string { return sid })
 	fails := p.random.Float64() < failing
 	if fails {
 		t.provider.Fail(optest.Token, optest.Fault{Status: http.StatusServiceUnavailable, Times: 1})
@@ -207,7 +218,7 @@ func (p *person) signIn(ctx context.Context) {
 			return // the session has not noticed yet that it is revoked
 		}
 		c.logins.Add(1)
-		p.signedIn, p.revoked, p.old = true, false, ""
+		p.signedIn, p.revoked, p.sid, p.old = true, false, sid, ""
 	case answer.Status == http.StatusBadGateway || answer.Status == http.StatusServiceUnavailable:
 		c.failedLogins.Add(1)
 		p.forget()

@@ -46,8 +46,8 @@ type site struct {
 	counts  counts
 }
 
-// soak runs one kind of site for half of the time.
-func soak(ctx context.Context, s settings, directory, name string, gateways int, inRedis bool) (_ *result, err error) {
+// soak runs one kind of site for its share of the time.
+func soak(ctx context.Context, s settings, directory string, where place) (_ *result, err error) {
 	t := new(site)
 	defer t.close()
 	if t.provider, err = optest.Start(); err != nil {
@@ -61,7 +61,7 @@ func soak(ctx context.Context, s settings, directory, name string, gateways int,
 	t.provider.SetTokenResponse(t.tokens.Issued)
 
 	storage := "cookie"
-	if inRedis {
+	if where.redis {
 		redis, err := cluster.StartRedis(directory, false)
 		if err != nil {
 			return nil, err
@@ -71,12 +71,14 @@ func soak(ctx context.Context, s settings, directory, name string, gateways int,
 	}
 	// At first and at last the gateways serve a site that keeps nothing.
 	const nothing = origin + " {\n\trespond 204\n}\n"
-	for i := range gateways {
+	for i := range where.gateways {
 		own := filepath.Join(directory, fmt.Sprint("gateway-", i))
 		if err := os.Mkdir(own, 0o700); err != nil {
 			return nil, err
 		}
-		g, err := cluster.StartGateway(cluster.GatewaySettings{Program: s.program, Directory: own, Level: "WARN", Sites: nothing})
+		g, err := cluster.StartGateway(cluster.GatewaySettings{
+			Program: s.program, Directory: own, Storage: filepath.Join(directory, "storage"), Level: "WARN", Sites: nothing,
+		})
 		if err != nil {
 			return nil, err
 		}
@@ -85,15 +87,15 @@ func soak(ctx context.Context, s settings, directory, name string, gateways int,
 	}
 	t.front.Use(t.gateways...)
 
-	r := &result{name: name}
+	r := &result{name: where.name}
 	if r.empty, err = t.measure(ctx); err != nil {
 		return nil, err
 	}
-	r.empty = r.empty.plus(0, int64(gateways)*moreHeap)
+	r.empty = r.empty.plus(0, int64(where.gateways)*moreHeap)
 	if err := t.load(ctx, t.caddyfile(storage)); err != nil {
 		return nil, err
 	}
-	random := rand.New(rand.NewPCG(s.seed, uint64(gateways)))
+	random := rand.New(rand.NewPCG(s.seed, uint64(where.gateways)))
 	people := make([]*person, s.people)
 	for i := range people {
 		people[i] = newPerson(t, fmt.Sprint("person-", i), random)
@@ -102,14 +104,18 @@ func soak(ctx context.Context, s settings, directory, name string, gateways int,
 	if r.warm, err = t.atRest(ctx, nil); err != nil {
 		return nil, err
 	}
-	t.live(ctx, people, s.duration/2, random)
+	t.live(ctx, people, s.duration/time.Duration(len(places)), random)
 	t.lastLook(ctx, people)
+	everyone(people, func(p *person) {
+		p.pause(seenWithin)
+		p.allDead(ctx)
+	})
 	descriptors := 0
-	if inRedis {
-		descriptors = gateways * pooledConnections * runtime.GOMAXPROCS(0)
+	if where.redis {
+		descriptors = where.gateways * pooledConnections * runtime.GOMAXPROCS(0)
 	}
 	sessions := t.counts.logins.Load() + int64(t.provider.RefreshGrants())
-	r.kept = r.warm.plus(descriptors, moreHeap+sessions*int64(gateways)*sessionHeap)
+	r.kept = r.warm.plus(descriptors, moreHeap+sessions*int64(where.gateways)*sessionHeap)
 	if r.used, err = t.atRest(ctx, &r.kept); err != nil {
 		return nil, err
 	}
@@ -129,6 +135,12 @@ func soak(ctx context.Context, s settings, directory, name string, gateways int,
 			return nil, err
 		}
 	}
+	// What has been logged out stays so for a site that is there again. A Caddy that reloads may leave a request without an answer.
+	r.resent = t.front.Resent.Load()
+	if err := t.load(ctx, t.caddyfile(storage)); err != nil {
+		return nil, err
+	}
+	everyone(people, func(p *person) { p.allDead(ctx) })
 	r.collect(t)
 	return r, ctx.Err()
 }
@@ -183,11 +195,16 @@ func (t *site) live(ctx context.Context, people []*person, duration time.Duratio
 
 // lastLook has everybody who should be signed in use the site once more, when the provider is well again.
 func (t *site) lastLook(ctx context.Context, people []*person) {
-	var everybody sync.WaitGroup
+	everyone(people, func(p *person) { p.lastLook(ctx) })
+}
+
+// everyone has all people do something at the same time.
+func everyone(people []*person, do func(*person)) {
+	var all sync.WaitGroup
 	for _, p := range people {
-		everybody.Go(func() { p.lastLook(ctx) })
+		all.Go(func() { do(p) })
 	}
-	everybody.Wait()
+	all.Wait()
 }
 
 // rotateKeys publishes a new key, signs with it, and takes the old one back.

@@ -43,7 +43,16 @@ func (r *Revocations) NoteLife(ctx context.Context, owner Owner, life time.Durat
 	if !r.shared {
 		return nil
 	}
+	unlock, err := r.patient.lock(ctx, "locks/"+owner.lifeKey(), lockWait)
+	if err != nil {
+		return fmt.Errorf("noting the life of sessions: %w", err)
+	}
+	defer unlock()
 	known, err := r.readLife(ctx, owner)
+	if err == nil && known >= life {
+		r.lives.note(owner, known)
+		return nil
+	}
 	if err == nil {
 		life = min(max(known, life), longestSession)
 		err = r.patient.store(ctx, owner.lifeKey(), strconv.AppendInt(nil, int64(life/time.Second), 10), now.Add(2*longestSession))
