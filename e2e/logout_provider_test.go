@@ -213,6 +213,9 @@ func TestFrontchannel(t *testing.T) {
 		if got := frame(); got.Kind != "Document" || got.Status != http.StatusOK || got.Failed != "" || len(got.Cookies) != 0 {
 			t.Errorf("the frame got %+v", got)
 		}
+		if shown := browser.Evaluate[string](first.Frame(o.frontchannelURI), "document.title"); shown != "Signed out" {
+			t.Errorf("the frame shows %q", shown)
+		}
 		first.expect(t, "logged out at the provider", false)
 		second.expect(t, "logged out in another browser", true)
 		other.expect(t, "somebody else logged out", true)
