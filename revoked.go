@@ -127,12 +127,13 @@ func (rt *runtime) ofSameOwner() []*runtime {
 	return same
 }
 
-// adoptRevocations has a new list begin with what is known: a configuration with another storage must not bring back what has ended.
+// adoptRevocations takes over what lists elsewhere know of the same owner: a configuration with another storage must not bring back what has
+// ended.
 func (rt *runtime) adoptRevocations() {
 	list := rt.login.revocations
 	adopted := map[*session.Revocations]bool{list: true}
 	for _, other := range runningHandlers() {
-		if other.login != nil && !adopted[other.login.revocations] { // whosever: the list is for all handlers on a storage
+		if other.login != nil && other.login.owner() == rt.login.owner() && !adopted[other.login.revocations] {
 			adopted[other.login.revocations] = true
 			list.Adopt(other.login.revocations, rt.now())
 		}

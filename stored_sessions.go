@@ -232,12 +232,10 @@ func (h *Handler) acquireStores(ctx caddy.Context, rt *runtime, kept SessionStor
 			zap.String("issuer", rt.issuerName),
 			zap.String("hint", "with several instances set refresh_coordination storage on a storage that they share, or session { storage redis }"))
 	}
-	created := false
 	l.revocations, err = share(rt, fmt.Sprintf("revocations %v %s", follow, l.storeKey), func() *session.Revocations {
-		created = true
 		return session.NewRevocations(session.RevocationsConfig{Backend: store, Follow: follow, Background: l.renewals.inBackground})
 	})
-	if created {
+	if err == nil {
 		rt.adoptRevocations()
 	}
 	return err

@@ -55,8 +55,9 @@ type Revocations struct {
 	sweepAt int64 // when entries that are over are looked for, in seconds
 	limit   int
 
-	adopting sync.Mutex
-	adopted  map[revocationKey]revocationEntry // from another list, not written yet
+	adopting  sync.Mutex
+	adopted   map[revocationKey]revocationEntry // from another list, not written yet
+	adoptedAt map[*Revocations]uint64           // by its version
 
 	watching sync.Mutex
 	watchers map[*func(error)]struct{}
