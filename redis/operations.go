@@ -46,12 +46,11 @@ func (s *Store) Delete(ctx context.Context, key string) error {
 	return s.failure(ctx, s.client.Unlink(bounded, s.name(key)).Err())
 }
 
-// addMember puts a member with its expiry in milliseconds as score into a sorted set, unless it is there for longer, drops those that have expired and lets the set
+// addMember puts a member with its expiry in milliseconds as score into a sorted set, drops those that have expired and lets the set
 // live as long as its last member.
 var addMember = goredis.NewScript(`
 redis.call('zremrangebyscore', KEYS[1], '-inf', ARGV[1])
-local known = redis.call('zscore', KEYS[1], ARGV[3])
-if not known or tonumber(known) < tonumber(ARGV[2]) then redis.call('zadd', KEYS[1], ARGV[2], ARGV[3]) end
+redis.call('zadd', KEYS[1], ARGV[2], ARGV[3])
 local last = redis.call('zrange', KEYS[1], -1, -1, 'withscores')
 redis.call('pexpire', KEYS[1], last[2] - ARGV[1])
 return 1`)
