@@ -270,7 +270,7 @@ func TestExplainLeavesNothingBehind(t *testing.T) {
 func TestExplainEnds(t *testing.T) {
 	t.Parallel()
 	p := optest.New(t)
-	s := newIntrospectionSite(t, p, "timeout 300ms")
+	s := newIntrospectionSite(t, p, "timeout 2s")
 	s.allows(p.AccessToken(nil))
 	p.Fail(optest.Introspection, optest.Fault{Hang: true})
 	began := time.Now()
@@ -278,7 +278,7 @@ func TestExplainEnds(t *testing.T) {
 	if explained.Reason != reasonIntrospectionUnavailable || explained.Cause == "" || explained.Status != http.StatusServiceUnavailable {
 		t.Errorf("explained as %+v", explained)
 	}
-	if took := time.Since(began); took > 5*time.Second {
+	if took := time.Since(began); took > 20*time.Second {
 		t.Errorf("it took %v", took)
 	}
 	ctx, cancel := context.WithCancel(t.Context())

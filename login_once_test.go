@@ -29,6 +29,7 @@ func TestSection7ParallelAndRepeatedCallbacksRedeemOnce(t *testing.T) {
 			p := optest.New(t)
 			s := newLoginSite(t, p, "userinfo on")
 			v := newVisitor(t, s, p)
+			v.later(0) // from now on time passes here alone
 			request := v.begin("/x?y=z")
 			target := request.Get("redirect_uri") + "?" + v.answerTo(request).Encode()
 			cookies := "Cookie: " + cookieHeader(v)
@@ -239,6 +240,7 @@ func TestSection7FifteenMinutes(t *testing.T) {
 	p := optest.New(t)
 	s := newLoginSite(t, p, "")
 	v := newVisitor(t, s, p)
+	v.later(0) // from now on time passes here alone
 	request := v.begin("/x")
 	late := v.clone()
 	v.later(15*time.Minute - time.Second)

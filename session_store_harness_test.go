@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -56,6 +57,9 @@ func (s *folderStorage) Store(ctx context.Context, key string, value []byte) err
 	return s.FileStorage.Store(ctx, key, value)
 }
 
+// unfinished is the name of a file that is being written: it gets its own once it is complete.
+var unfinished = regexp.MustCompile(`^[0-9]+$`)
+
 // files returns the contents of all files that are no locks, by name.
 func (s *folderStorage) files(t *testing.T, folder string) map[string]string {
 	t.Helper()
@@ -64,7 +68,7 @@ func (s *folderStorage) files(t *testing.T, folder string) map[string]string {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
-		if err != nil || entry.IsDir() || strings.Contains(path, "locks") {
+		if err != nil || entry.IsDir() || strings.Contains(path, "locks") || unfinished.MatchString(entry.Name()) {
 			return err
 		}
 		files[path] = readFile(t, path)
