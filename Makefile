@@ -60,8 +60,9 @@ soak: ## Use sessions for minutes against a provider that fails; needs redis-ser
 	cd e2e && go run ./soak $(SOAK)
 
 .PHONY: golden
-golden: ## Write the golden files anew; read the difference before you commit it
-	go test . -run '^(TestAdapt|TestPages)$$' -update
+golden: ## Write the golden files and the generated tables of the docs anew; read the difference before you commit it
+	go test . -run '^(TestAdapt|TestPages|TestReference|TestReasonReference)$$' -update
+	go test ./internal/apisix -update
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for FUZZTIME (60s)

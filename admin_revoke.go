@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -121,12 +120,9 @@ func (rt *runtime) endByOperator(ctx context.Context, request *revokeRequest) (c
 		by = "sid"
 	}
 	ended := session.Revocation{Owner: l.owner(), SID: request.SID, Subject: request.Subject, Created: now}
-	lists := rt.watchLists()
 	count, err = rt.endAll(ctx, ended)
 	ended.Until = l.longest(ctx, now)
-	for _, list := range lists {
-		err = errors.Join(err, list.unwritten(ctx, now, ended))
-	}
+	err = errors.Join(err, rt.awaitWritten(ctx, now, ended))
 	rt.logger.Info("sessions ended by an operator", zap.String("issuer", rt.issuerName), zap.String("client_id", l.clientID),
 		zap.Int("count", count), zap.String("by", by), zap.String("user_id", request.Subject))
 	rt.metrics.sessionsEnded(reasonLogoutPrefix+logoutByOperator, count)
@@ -134,45 +130,13 @@ func (rt *runtime) endByOperator(ctx context.Context, request *revokeRequest) (c
 	return count, err
 }
 
-// watchedList is a list of ended sessions, and what has gone wrong with its storage since it is watched.
-type watchedList struct {
-	*session.Revocations
-	stop func()
-
-	mu    sync.Mutex
-	cause error // the latest
-}
-
-// watchLists watches the lists of all handlers that keep sessions of the same owner.
-func (rt *runtime) watchLists() (watched []*watchedList) {
-	for _, handler := range rt.ofSameOwner() {
-		list := &watchedList{Revocations: handler.login.revocations}
-		if slices.ContainsFunc(watched, func(other *watchedList) bool { return other.Revocations == list.Revocations }) {
-			continue
-		}
-		list.stop = list.Observe(func(err error) {
-			if err != nil {
-				list.mu.Lock()
-				defer list.mu.Unlock()
-				list.cause = err
-			}
-		})
-		watched = append(watched, list)
-	}
-	return watched
-}
-
-// unwritten returns why other instances cannot learn of what is in the list, if they cannot, and ends the watch. Nothing is added: what
-// is there already is only waited for.
-func (w *watchedList) unwritten(ctx context.Context, now time.Time, ended session.Revocation) error {
-	defer w.stop()
+// awaitWritten returns why other instances cannot learn of what endAll has put on the lists, if they cannot. Nothing is added by it: what is
+// on a list already is only waited for.
+func (rt *runtime) awaitWritten(ctx context.Context, now time.Time, ended session.Revocation) (err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writtenWait)
 	defer cancel()
-	err := w.Add(ctx, now, ended)
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if err != nil && w.cause != nil {
-		return fmt.Errorf("writing the list of ended sessions: %w", w.cause)
+	for list := range rt.revocationLists() {
+		err = errors.Join(err, list.Add(ctx, now, ended))
 	}
 	return err
 }

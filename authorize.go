@@ -51,7 +51,7 @@ func (a *authorization) check(claims map[string]any) *refusal {
 	}
 	for _, rule := range a.required {
 		if !rule.matches(claims) {
-			return refuseClaim(reasonClaimRequired, rule, "the claims "+strings.Join(memberNames(claims), " "))
+			return refuseClaim(reasonClaimRequired, rule, "the claims "+strings.Join(sortedKeys(claims), " "))
 		}
 	}
 	for _, rule := range a.denied {

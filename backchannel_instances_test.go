@@ -72,7 +72,7 @@ func (s *brokenStorage) unless(do func() error) error {
 func (l *timeline) separate(s *site) *site {
 	login := s.handler.runtime.login
 	login.renewals, login.memory = newRenewals(), newLoginMemory()
-	providers.Delete(runtimeKey(s.handler.runtime.number))
+	pool.Delete(runtimeKey(s.handler.runtime.number))
 	return l.rule(s)
 }
 

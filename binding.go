@@ -16,12 +16,18 @@ const (
 	boundOff      = "off"
 )
 
+// Members of cnf, which say what a token is bound to.
+const (
+	confirmationKey         = "jkt"      // RFC 9449 section 6.1
+	confirmationCertificate = "x5t#S256" // RFC 8705 section 3.1
+)
+
 // checkBinding judges what changes from request to request: whether the sender has proven the key that the token is bound to
 // (RFC 7800). It runs for cached tokens too. A confirmation of a kind that is not known here cannot be proven, so it refuses.
 func (rt *runtime) checkBinding(r *http.Request, st *requestState, token *verifiedToken, raw, scheme string, now time.Time) *refusal {
 	confirmation, _ := token.confirmation.(map[string]any)
-	thumbprint, _ := confirmation["jkt"].(string)
-	certificate, _ := confirmation["x5t#S256"].(string)
+	thumbprint, _ := confirmation[confirmationKey].(string)
+	certificate, _ := confirmation[confirmationCertificate].(string)
 	known := 0
 	for _, member := range []string{thumbprint, certificate} {
 		if member != "" {
@@ -30,7 +36,7 @@ func (rt *runtime) checkBinding(r *http.Request, st *requestState, token *verifi
 	}
 	switch {
 	case token.bound && (known == 0 || known != len(confirmation)):
-		return refuseClaim(reasonUnbound, "cnf with jkt or x5t#S256", "cnf with "+strings.Join(memberNames(confirmation), " "))
+		return refuseClaim(reasonUnbound, "cnf with jkt or x5t#S256", "cnf with "+strings.Join(sortedKeys(confirmation), " "))
 	case rt.policy.mtlsBound == boundRequired && certificate == "":
 		return refuseClaim(reasonUnbound, "a token bound to a client certificate", "one that is not")
 	case rt.policy.dpopBound == boundRequired && thumbprint == "":

@@ -231,6 +231,35 @@ func TestSection11RedirectURIsAreLoggedAtStart(t *testing.T) {
 	}
 }
 
+// A handler in a named route is announced too, and the warning comes for handlers whose callback nobody answers: not where another
+// directive of the site does.
+func TestSection11RoutesThatLeadNowhereAreLoggedAtStart(t *testing.T) {
+	p := optest.New(t)
+	takeLogs()
+	startCaddy(t, "&(login) {\n"+webapp(p, "", "")+"invoke again\n}\n&(again) {\ninvoke again\ninvoke again\n}\n"+
+		"http://named.example.test:$PORT {\nbind 127.0.0.1\ninvoke login\n}\n"+
+		"http://both.example.test:$PORT {\nbind 127.0.0.1\nhandle /a/* {\n"+webapp(p, "", "")+"}\nhandle {\n"+webapp(p, "", "")+"}\n}\n"+
+		"http://nowhere.example.test:$PORT {\nbind 127.0.0.1\nhandle /a/* {\n"+webapp(p, "", "")+"}\n}")
+	var registered, nowhere []string
+	waitUntil(t, func() bool {
+		logs := takeLogs()
+		for _, line := range logLines(t, logs, "register this redirect URI with the provider") {
+			registered = append(registered, fmt.Sprint(line["redirect_uri"]))
+		}
+		for _, line := range logLines(t, logs, "no login can end here: the route around openid_connect does not lead to its callback") {
+			nowhere = append(nowhere, fmt.Sprint(line["origin"]))
+		}
+		return len(registered) >= 2 && len(nowhere) >= 1
+	})
+	slices.Sort(registered)
+	if want := []string{"http://both.example.test:0/oauth2/callback", "http://named.example.test:0/oauth2/callback"}; !slices.Equal(registered, want) {
+		t.Errorf("logged %q, want %q", registered, want)
+	}
+	if want := []string{"http://nowhere.example.test:0"}; !slices.Equal(nowhere, want) {
+		t.Errorf("warned of %q, want %q", nowhere, want)
+	}
+}
+
 // Text that users, providers and strangers control is never expanded, wherever a login brings it.
 func TestS032LoginsExpandNothing(t *testing.T) {
 	const secret = "swordfish-4712"

@@ -1,6 +1,7 @@
 package openidconnect
 
 import (
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -29,14 +30,13 @@ var (
 	refreshCoordinations  = []string{refreshCoordinationAuto, refreshCoordinationLocal, refreshCoordinationStorage}
 	clientAuthentications = []string{
 		provider.ClientSecretBasic, provider.ClientSecretPost, provider.ClientSecretJWT, provider.PrivateKeyJWT,
-		provider.TLSClientAuth, provider.SelfSignedTLSClientAuth, authNone,
+		provider.TLSClientAuth, provider.SelfSignedTLSClientAuth, provider.None,
 	}
 )
 
 const (
 	tokenTypeAny    = "any"
 	tokenTypeAccess = "at+jwt"
-	authNone        = "none"
 	audienceAny     = "any"
 )
 
@@ -212,15 +212,9 @@ func (h *Handler) checkDurations() error {
 }
 
 func sortedKeys[V any](m map[string]V) []string {
-	names := keys(m)
-	slices.Sort(names)
-	return names
+	return slices.Sorted(maps.Keys(m))
 }
 
 func keys[V any](m map[string]V) []string {
-	names := make([]string, 0, len(m))
-	for name := range m {
-		names = append(names, name)
-	}
-	return names
+	return slices.Collect(maps.Keys(m))
 }

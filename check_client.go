@@ -5,12 +5,12 @@ import (
 	"github.com/caddy-openid-connect/caddy-openid-connect/internal/provider"
 )
 
-// introspectionAuthMethod is how the client authenticates for introspection; authNone when it cannot.
+// introspectionAuthMethod is how the client authenticates for introspection; provider.None when it cannot.
 func (h *Handler) introspectionAuthMethod() string {
 	return or(h.IntrospectionEndpointAuthMethod, h.tokenAuthMethod())
 }
 
-// tokenAuthMethod is how the client authenticates at the token endpoint; authNone for a public client.
+// tokenAuthMethod is how the client authenticates at the token endpoint; provider.None for a public client.
 func (h *Handler) tokenAuthMethod() string {
 	switch {
 	case h.TokenEndpointAuthMethod != "":
@@ -22,7 +22,7 @@ func (h *Handler) tokenAuthMethod() string {
 	case h.privateKey() != "":
 		return provider.PrivateKeyJWT
 	default:
-		return authNone
+		return provider.None
 	}
 }
 
@@ -75,7 +75,7 @@ func (h *Handler) checkClient() error {
 
 // checkAuthMethod makes sure that the client has what a method of authentication takes.
 func (h *Handler) checkAuthMethod(field, method string) error {
-	if method != authNone && h.ClientID == "" {
+	if method != provider.None && h.ClientID == "" {
 		return fieldError("client_id", "required for the client to authenticate at the provider")
 	}
 	switch method {
@@ -101,7 +101,7 @@ func (h *Handler) checkAuthMethod(field, method string) error {
 }
 
 func (h *Handler) checkIntrospection(method string) error {
-	if method == authNone {
+	if method == provider.None {
 		const need = "the client cannot authenticate: set client_secret, client_private_key or tls_client_certificate"
 		if h.Introspection == introspectionAlways {
 			return fieldError("introspection", need)

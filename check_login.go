@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/caddy-openid-connect/caddy-openid-connect/internal/jose"
+	"github.com/caddy-openid-connect/caddy-openid-connect/internal/provider"
 )
 
 // unauthAuth has an unauthenticated navigation log in.
@@ -106,18 +107,12 @@ func (h *Handler) checkIDTokenAlgorithms() error {
 	return nil
 }
 
-// The parameters of a request that the configuration cannot add: what the protocol needs, and what has a setting that also verifies
-// the answer.
-var (
-	reservedAuthorizationParams = []string{
-		"client_id", "redirect_uri", "response_type", "scope", "state", "nonce", "code_challenge", "code_challenge_method", "response_mode",
-		"request", "request_uri", "max_age", "acr_values",
-	}
-	reservedTokenParams = []string{
-		"grant_type", "code", "redirect_uri", "client_id", "client_secret", "client_assertion", "client_assertion_type", "code_verifier",
-		"refresh_token",
-	}
-)
+// reservedAuthorizationParams cannot be added by the configuration: what the protocol needs, and what has a setting that also verifies the
+// answer.
+var reservedAuthorizationParams = []string{
+	"client_id", "redirect_uri", "response_type", "scope", "state", "nonce", "code_challenge", "code_challenge_method", "response_mode",
+	"request", "request_uri", "max_age", "acr_values",
+}
 
 func (h *Handler) checkParameters() error {
 	for _, params := range []struct {
@@ -129,7 +124,7 @@ func (h *Handler) checkParameters() error {
 		{"authorization_params", h.AuthorizationParams, reservedAuthorizationParams, map[string]bool{
 			"prompt": h.Prompt != "", "resource": len(h.Resource) > 0, "display": h.Display != "", "ui_locales": h.UILocales != "",
 		}},
-		{"token_params", h.TokenParams, reservedTokenParams, map[string]bool{"resource": len(h.Resource) > 0}},
+		{"token_params", h.TokenParams, provider.TokenParameters(), map[string]bool{"resource": len(h.Resource) > 0}},
 	} {
 		for _, name := range sortedKeys(params.values) {
 			_, setting := subdirectives[name]

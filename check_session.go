@@ -8,6 +8,9 @@ import (
 	"time"
 
 	"golang.org/x/net/http/httpguts"
+
+	"github.com/caddy-openid-connect/caddy-openid-connect/internal/provider"
+	"github.com/caddy-openid-connect/caddy-openid-connect/internal/session"
 )
 
 // The values of the SameSite attribute.
@@ -25,8 +28,6 @@ const (
 )
 
 const (
-	minSecret              = 16 // bytes
-	fullSecret             = 32 // bytes; from here on a secret is used as it is
 	maxCookieName          = 60
 	minCookieBytes         = 200
 	maxCookieBytes         = 15_000 // Caddy refuses request headers over 16 KiB
@@ -47,8 +48,8 @@ func (h *Handler) checkSession() error {
 		return fieldError("session.secret", "the list is empty; leave it out or name a value")
 	}
 	for _, secret := range s.Secret {
-		if !h.unresolved(secret) && len(secret) < minSecret {
-			return fieldError("session.secret", "too short: at least %d bytes, better %d random ones", minSecret, fullSecret)
+		if !h.unresolved(secret) && len(secret) < session.MinSecret {
+			return fieldError("session.secret", "too short: at least %d bytes, better %d random ones", session.MinSecret, session.FullSecret)
 		}
 	}
 	for _, choice := range []struct {
@@ -201,7 +202,7 @@ func (h *Handler) sessionWarnings() []string {
 	var warnings []string
 	pkce, nonce := h.UsePKCE == nil || *h.UsePKCE, h.UseNonce == nil || *h.UseNonce
 	switch {
-	case !pkce && h.tokenAuthMethod() == authNone:
+	case !pkce && h.tokenAuthMethod() == provider.None:
 		warnings = append(warnings, "use_pkce off without client authentication: whoever gets hold of a code can use it")
 	case !pkce && !nonce:
 		warnings = append(warnings, "use_pkce off and use_nonce off: a stolen code can be slipped into somebody's login")
@@ -214,8 +215,8 @@ func (h *Handler) sessionWarnings() []string {
 	if s == nil {
 		return warnings
 	}
-	if slices.ContainsFunc(s.Secret, func(secret string) bool { return len(secret) < fullSecret }) {
-		warnings = append(warnings, fmt.Sprintf("session.secret: under %d bytes, which makes guessing easier", fullSecret))
+	if slices.ContainsFunc(s.Secret, func(secret string) bool { return len(secret) < session.FullSecret }) {
+		warnings = append(warnings, fmt.Sprintf("session.secret: under %d bytes, which makes guessing easier", session.FullSecret))
 	}
 	if s.CookieSecure == cookieSecureOff {
 		warnings = append(warnings, "session.cookie_secure off: whoever is on the way to a browser can take over its session")

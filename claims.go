@@ -94,7 +94,7 @@ func (p claimPath) elements(value any) []string {
 		}
 		return elements
 	case map[string]any:
-		return memberNames(value)
+		return sortedKeys(value)
 	default:
 		if text, ok := scalarText(value); ok {
 			return []string{text}
@@ -106,15 +106,6 @@ func (p claimPath) elements(value any) []string {
 // splitScope splits at single spaces only (RFC 6749 section 3.3).
 func splitScope(scope string) []string {
 	return slices.DeleteFunc(strings.Split(scope, " "), func(s string) bool { return s == "" })
-}
-
-func memberNames(object map[string]any) []string {
-	names := make([]string, 0, len(object))
-	for name := range object {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
 }
 
 // scalarText is the text of a string, number or boolean; numbers keep the digits they were written with.

@@ -148,7 +148,7 @@ func TestClaimElements(t *testing.T) {
 		{"flag", `true`, []string{"true"}},
 		{"flag", `false`, []string{"false"}},
 		{"roles", `{"editor": {"1": "x"}, "admin": null}`, []string{"admin", "editor"}},
-		{"roles", `{}`, []string{}},
+		{"roles", `{}`, nil},
 	} {
 		path, err := parseClaimPath(test.path)
 		if err != nil {

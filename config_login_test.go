@@ -260,14 +260,14 @@ func TestEndpointChecks(t *testing.T) {
 func TestTokenAuthMethod(t *testing.T) {
 	t.Parallel()
 	for settings, want := range map[string]string{
-		"":                            authNone,
+		"":                            provider.None,
 		"client_secret " + secret32:   provider.ClientSecretBasic,
 		"client_private_key a.pem":    provider.PrivateKeyJWT,
 		"client_assertion_file token": provider.PrivateKeyJWT,
 		"client_assertion_file token\nclient_secret secret":                                                     provider.PrivateKeyJWT,
 		"client_secret a\nclient_private_key a.pem":                                                             provider.ClientSecretBasic,
-		"client_secret a\ntoken_endpoint_auth_method none":                                                      authNone,
-		"tls_client_certificate a b":                                                                            authNone,
+		"client_secret a\ntoken_endpoint_auth_method none":                                                      provider.None,
+		"tls_client_certificate a b":                                                                            provider.None,
 		"token_endpoint_auth_method client_secret_post\n" + "client_secret a":                                   provider.ClientSecretPost,
 		"token_endpoint_auth_method tls_client_auth\ntls_client_certificate a b":                                provider.TLSClientAuth,
 		"introspection_endpoint_auth_method client_secret_post\nclient_secret a":                                provider.ClientSecretBasic,

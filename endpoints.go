@@ -86,7 +86,7 @@ func (rt *runtime) serveEndpoint(w http.ResponseWriter, r *http.Request, st *req
 	st.ownEndpoint = true
 	w.Header().Set("Cache-Control", "no-store")
 	if err := rt.endpoint(w, r, st, name); err != nil {
-		rt.logger.Error("answer not written", zap.String("endpoint", name), zap.Error(err))
+		rt.logger.Error("answer not written", zap.String("endpoint", name), zap.Error(err), zap.String("request_id", requestID(r)))
 		w.WriteHeader(http.StatusInternalServerError)
 	}
 	return nil

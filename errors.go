@@ -333,9 +333,10 @@ type refusal struct {
 	expected string
 	got      string
 	cause    error
+	hint     string // for the log, instead of the reason's own
 
 	status     int           // instead of the reason's own
-	warns      bool          // the operator should know: it took a login at the provider to get here
+	warns      bool          // the operator should know: a login has failed that was begun here
 	retryAfter time.Duration // with status 503
 	scope      string        // with insufficient_scope: what is needed
 

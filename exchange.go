@@ -109,7 +109,8 @@ func (rt *runtime) complete(
 	rt.warnOfOverage(token.claims)
 	user, refused = rt.userOf(&verifiedToken{}, claims)
 	if refused != nil {
-		rt.logger.Warn("the login has no claim that names its user", zap.String("expected", rt.usernameClaim.text), zap.String("got", refused.got))
+		rt.logger.Warn("the login has no claim that names its user", zap.String("expected", rt.usernameClaim.text),
+			zap.String("got", refused.got), zap.String("hint", answers[refused.reason].hint), zap.String("issuer", rt.issuerName))
 	}
 	keeps := needs.keeps
 	keeps.rawIDToken = keeps.rawIDToken || l.wantsHint(metadata)

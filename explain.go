@@ -20,6 +20,9 @@ type explanation struct {
 	Issuer   string `json:"issuer,omitempty"`
 	Method   string `json:"method,omitempty"`
 
+	Passed []string `json:"passed,omitempty"` // the steps that the token has passed, in their order
+	Failed string   `json:"failed,omitempty"` // the step that it has not
+
 	Reason   Reason `json:"reason,omitempty"`
 	Status   int    `json:"status,omitempty"` // that a request with the token gets
 	Expected string `json:"expected,omitempty"`
@@ -32,15 +35,13 @@ type explanation struct {
 
 // What an explanation adds where a request would know more.
 const (
-	hintOffline    = "this takes a call to the provider, which was not made: ask again with online"
-	hintIgnored    = "ignore_bearer is on: this handler judges sessions alone and leaves bearer tokens to the upstream"
-	noteOldKeys    = "the provider's keys were not fetched again, as they may be for a request: ask again with online"
-	noteOldAnswer  = "the provider was not asked: it said so when a request brought this token, not long ago"
-	noteNoHeaders  = "introspection_addon_headers were not sent, as there is no request"
-	noteDPoP       = "the token is bound to a DPoP key: a request must send it with the DPoP scheme and a proof of that key"
-	noteMutualTLS  = "the token is bound to a client certificate: a request must come with it"
-	confirmDPoP    = "jkt"
-	confirmCertify = "x5t#S256"
+	hintOffline   = "this takes a call to the provider, which was not made: ask again online"
+	hintIgnored   = "ignore_bearer is on: this handler judges sessions alone and leaves bearer tokens to the upstream"
+	noteOldKeys   = "the provider's keys were not fetched again, as they may be for a request: ask again online"
+	noteOldAnswer = "the provider was not asked: it said so when a request brought this token, not long ago"
+	noteNoHeaders = "introspection_addon_headers were not sent, as there is no request"
+	noteDPoP      = "the token is bound to a DPoP key: a request must send it with the DPoP scheme and a proof of that key"
+	noteMutualTLS = "the token is bound to a client certificate: a request must come with it"
 )
 
 // explain judges a bearer token as if a request had brought it, by the same code. Nothing is remembered, counted or logged of that.
@@ -51,7 +52,9 @@ func (rt *runtime) explain(ctx context.Context, raw string, online bool) (*expla
 	}
 	token, refused := schemeToken(schemeBearer+" "+raw, schemeBearer)
 	if refused != nil {
-		return explainRefusal(refused), nil
+		explained := explainRefusal(refused)
+		_, explained.Failed = stepsBefore(rt.steps(""), refused.reason)
+		return explained, nil
 	}
 	trial, err := rt.trial()
 	if err != nil {
@@ -93,6 +96,7 @@ func (rt *runtime) explain(ctx context.Context, raw string, online bool) (*expla
 	} else {
 		explained.Issuer = id.issuer
 	}
+	explained.Passed, explained.Failed = stepsBefore(rt.steps(token), explained.Reason)
 	explained.Notes = notes
 	return explained, nil
 }
@@ -159,7 +163,7 @@ func (rt *runtime) waiveProof(raw string, r *http.Request) (notes []string) {
 	for _, binding := range []struct {
 		member, note string
 		mode         *string
-	}{{confirmDPoP, noteDPoP, &rt.policy.dpopBound}, {confirmCertify, noteMutualTLS, &rt.policy.mtlsBound}} {
+	}{{confirmationKey, noteDPoP, &rt.policy.dpopBound}, {confirmationCertificate, noteMutualTLS, &rt.policy.mtlsBound}} {
 		if name, _ := confirmation[binding.member].(string); name != "" && *binding.mode != boundOff {
 			*binding.mode = boundOff
 			notes = append(notes, binding.note)

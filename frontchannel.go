@@ -96,7 +96,8 @@ func (rt *runtime) endBySID(r *http.Request, st *requestState, sid string) {
 	switch {
 	case err != nil && !l.renewals.mayTellStore(now):
 	case err != nil:
-		rt.logger.Error("front-channel logout failed", zap.String("reason", string(reasonStoreUnavailable)), zap.Error(err), zap.String("issuer", rt.issuerName))
+		rt.logger.Error("front-channel logout failed", zap.String("reason", string(reasonStoreUnavailable)), zap.Error(err),
+			zap.String("hint", answers[reasonStoreUnavailable].hint), zap.String("issuer", rt.issuerName), zap.String("request_id", requestID(r)))
 	case own || count > 0:
 		rt.logger.Info("logout", zap.String("by", logoutByFrontchannel), zap.String("issuer", rt.issuerName), zap.Int("count", count),
 			zap.String("user_id", subject), zap.String("host", r.Host), zap.String("request_id", requestID(r)))

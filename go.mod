@@ -11,6 +11,8 @@ require (
 	github.com/lestrrat-go/jwx/v2 v2.1.7
 	// Metrics in Caddy's own registry; Caddy's version.
 	github.com/prometheus/client_golang v1.24.1
+	// Caddy's commands are made of it, and so are ours; Caddy's version.
+	github.com/spf13/cobra v1.10.2
 	// Logs, as Caddy writes them; Caddy's version.
 	go.uber.org/zap v1.28.0
 	// XChaCha20-Poly1305, whose nonces are long enough to be drawn at random; it seals the cookies.
@@ -137,7 +139,6 @@ require (
 	github.com/smallstep/scep v0.0.0-20260331191114-261f960a40d1 // indirect
 	github.com/smallstep/truststore v0.13.0 // indirect
 	github.com/spf13/cast v1.10.0 // indirect
-	github.com/spf13/cobra v1.10.2 // indirect
 	github.com/spf13/pflag v1.0.10 // indirect
 	github.com/tailscale/go-winio v0.0.0-20231025203758-c4f33415bf55 // indirect
 	github.com/tailscale/tscert v0.0.0-20251216020129-aea342f6d747 // indirect

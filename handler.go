@@ -185,7 +185,7 @@ func (rt *runtime) goTo(w http.ResponseWriter, r *http.Request, target string) {
 	}
 	err := rt.pages.write(w, r, pageData{Page: pageContinue, Status: http.StatusOK, Refresh: true, Action: target})
 	if err != nil {
-		rt.logger.Error("page not written", zap.Error(err))
+		rt.logger.Error("page not written", zap.Error(err), zap.String("request_id", requestID(r)))
 	}
 }
 
@@ -280,7 +280,7 @@ func reasonOfProvider(err error) Reason {
 }
 
 // logRefusal writes the one line of a decision. What strangers can provoke is Debug; that a rule turned a genuine token or user away is
-// Info; what the provider did wrong in a login is Warn, and what we did wrong Error. That it cannot be reached is told once for each
+// Info; what the provider did wrong in a login is Warn, so many times a minute, and what we did wrong Error. That it cannot be reached is told once for each
 // change, and that the store of sessions fails once a minute, not with each request.
 func (rt *runtime) logRefusal(r *http.Request, st *requestState, refused *refusal, requestID string) {
 	a := refused.answer()
@@ -291,14 +291,14 @@ func (rt *runtime) logRefusal(r *http.Request, st *requestState, refused *refusa
 		level = zapcore.ErrorLevel
 	case a.status == http.StatusForbidden && refused.reason != reasonCrossSiteLogin && refused.reason != reasonCrossSiteLogout:
 		level = zapcore.InfoLevel
-	case refused.warns:
+	case refused.warns && rt.login.memory.mayWarn(rt.now()):
 		level = zapcore.WarnLevel
 	}
 	entry := rt.logger.Check(level, "request refused")
 	if entry == nil {
 		return
 	}
-	reason, hint := refused.reason, a.hint
+	reason, hint := refused.reason, or(refused.hint, a.hint)
 	if reason == reasonNoCredentials && st.dead != "" {
 		reason, hint = st.dead, answers[st.dead].hint // the request is not told, the operator is
 	}

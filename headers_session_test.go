@@ -215,7 +215,7 @@ func TestSessionContents(t *testing.T) {
 				if got := arrived.placeholder(t, "http.auth.user.tenant"); got != "" {
 					t.Errorf("tenant is %v", got)
 				}
-			} else if got := strings.Join(memberNames(userinfo(t, arrived.Header)), " "); got != want {
+			} else if got := strings.Join(sortedKeys(userinfo(t, arrived.Header)), " "); got != want {
 				t.Errorf("got %s, want %s", got, want)
 			}
 			for header, token := range map[string]string{"X-Raw-Id-Token": tokens["id_token"], "X-Access-Token": tokens["access_token"]} {

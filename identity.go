@@ -209,7 +209,7 @@ func (rt *runtime) identify(token *verifiedToken, claims map[string]any) (*ident
 func (rt *runtime) addHeader(id *identity, name, value string) {
 	if len(value) > maxHeaderValue {
 		rt.logger.Warn("identity header left out, too large for upstreams",
-			zap.String("header", name), zap.Int("bytes", len(value)), zap.Int("limit", maxHeaderValue))
+			zap.String("header", name), zap.Int("bytes", len(value)), zap.Int("limit", maxHeaderValue), zap.String("issuer", rt.issuerName))
 		return
 	}
 	id.headers = append(id.headers, identityHeader{name: name, value: value})
@@ -228,7 +228,7 @@ func (rt *runtime) userOf(token *verifiedToken, claims map[string]any) (string, 
 	}
 	if !ok || !scalar || strings.TrimSpace(user) == "" {
 		return "", refuseClaim(reasonClaimRequired, rt.usernameClaim.text+" (who the token is from)",
-			"the claims "+strings.Join(memberNames(claims), " "))
+			"the claims "+strings.Join(sortedKeys(claims), " "))
 	}
 	return user, nil
 }

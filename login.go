@@ -197,6 +197,7 @@ func (rt *runtime) compareMetadata(metadata *provider.Metadata) {
 // unfit refuses a login that the provider's metadata rules out. The operator is told once for each document.
 func (rt *runtime) unfit(metadata *provider.Metadata, expected, got string) *refusal {
 	refused := refuseClaim(reasonDiscoveryFailed, expected, got)
+	refused.hint = "the provider was reached, but nobody can log in there in this way: compare expected and got"
 	refused.warns = rt.login.unfit.Swap(metadata) != metadata
 	return refused
 }

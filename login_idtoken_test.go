@@ -3,6 +3,7 @@ package openidconnect
 import (
 	"crypto/sha256"
 	"encoding/base64"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -207,7 +208,51 @@ func TestS146IDTokens(t *testing.T) {
 			})
 		}, 0, "", both},
 	} {
+		s.handler.runtime.login.memory.warnAnew()
 		t.Run(test.name, func(t *testing.T) { test.run(t, s, p) })
+	}
+}
+
+// warnAnew has warnings come as if a minute had gone by.
+func (m *loginMemory) warnAnew() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.warnings = 0
+}
+
+// Anybody can begin a login and come back with an error or a code of his own, as often as he likes: the operator is warned, and not drowned.
+func TestLoginsThatStrangersFailDoNotFloodTheLog(t *testing.T) {
+	t.Parallel()
+	p := optest.New(t)
+	s := newLoginSite(t, p, "")
+	fail := func() {
+		v := newVisitor(t, s, p)
+		request := v.begin("/")
+		v.arrive(request, url.Values{"error": {"invalid_scope"}, "state": {request.Get("state")}})
+	}
+	warned := func() int {
+		return s.logs.Filter(func(entry zapEntry) bool { return entry.Level == zapcore.WarnLevel && entry.Message == "request refused" }).Len()
+	}
+	flood := func() {
+		for range 2 * maxLoginWarnings {
+			fail()
+		}
+	}
+	fail()
+	if got := warned(); got != 1 {
+		t.Fatalf("%d warnings of the first", got)
+	}
+	flood()
+	if got := warned(); got != maxLoginWarnings {
+		t.Errorf("%d warnings in a minute, want %d", got, maxLoginWarnings)
+	}
+	s.setNow(time.Now().Add(time.Minute))
+	flood()
+	if got := warned(); got != 2*maxLoginWarnings {
+		t.Errorf("%d warnings in two minutes, want %d", got, 2*maxLoginWarnings)
+	}
+	if got := s.lines("request refused"); got != 1+4*maxLoginWarnings {
+		t.Errorf("%d lines in all", got)
 	}
 }
 

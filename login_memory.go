@@ -18,6 +18,8 @@ const (
 	deletionMemory = 5 * time.Minute
 	// maxRemembered bounds each list of the memory. To fill one takes as many calls to the provider.
 	maxRemembered = 100_000
+	// maxLoginWarnings bounds the warnings about failed logins in a minute: anybody can make logins fail, with an error or a code of his own.
+	maxLoginWarnings = 30
 )
 
 // loginMemory is what a process remembers of logins, so that none is finished twice, and of sessions, so that no late answer undoes a
@@ -34,6 +36,9 @@ type loginMemory struct {
 	asking     atomic.Int32                  // of the storage, because of strangers
 	logouts    singleflight.Group            // by logout token
 	sweepAt    time.Time
+
+	warnings      int // since warningsSince
+	warningsSince time.Time
 }
 
 // callbackOutcome is what became of a login. The fields are set before done is closed.
@@ -147,6 +152,17 @@ func (m *loginMemory) hasComeBack(mark string) bool {
 	defer m.mu.Unlock()
 	_, ok := m.returned[mark]
 	return ok
+}
+
+// mayWarn reports whether the log may be warned of one more failed login.
+func (m *loginMemory) mayWarn(now time.Time) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if now.Sub(m.warningsSince) >= time.Minute {
+		m.warnings, m.warningsSince = 0, now
+	}
+	m.warnings++
+	return m.warnings <= maxLoginWarnings
 }
 
 // sweep forgets what is over, now and then. The caller holds the lock.

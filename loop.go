@@ -96,9 +96,12 @@ func (rt *runtime) detectLoop(r *http.Request, v *visit) *refusal {
 	}
 	diagnosis := rt.diagnoseLoop(r, v)
 	v.reply = append(v.reply, l.cookies.DeleteLoop(v.secure)) // the next try is the user's own, and free
-	rt.logger.Warn("login loop ended", zap.String("reason", string(reasonLoginLoop)), zap.String("got", diagnosis),
-		zap.String("issuer", rt.issuerName), zap.String("host", r.Host), zap.String("request_id", requestID(r)))
-	return &refusal{reason: reasonLoginLoop, expected: "a session cookie after the login", got: diagnosis, page: pageLoop, detail: diagnosis}
+	const expected = "a session cookie after the login"
+	rt.logger.Warn("login loop ended", zap.String("reason", string(reasonLoginLoop)), zap.String("expected", expected), zap.String("got", diagnosis),
+		zap.String("hint", answers[reasonLoginLoop].hint), zap.String("issuer", rt.issuerName), zap.String("host", r.Host),
+		zap.String("request_id", requestID(r)))
+	rt.metrics.login(string(reasonLoginLoop))
+	return &refusal{reason: reasonLoginLoop, expected: expected, got: diagnosis, page: pageLoop, detail: diagnosis}
 }
 
 // diagnoseLoop says what became of the session cookie.

@@ -59,7 +59,7 @@ type metrics struct {
 	providerRequests *prometheus.CounterVec
 	providerDuration *prometheus.HistogramVec
 	providerUp       *prometheus.GaugeVec
-	revocationListUp prometheus.Gauge
+	revocationListUp *prometheus.GaugeVec // without labels, so that it is absent where no list is kept
 
 	// resolved once, for the path of requests that are let through
 	allowedBearer, allowedSession, valid prometheus.Counter
@@ -79,7 +79,7 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 		logins: prometheus.NewCounterVec(counter("logins_total",
 			"Logins that came back from the provider: succeeded, or the reason why not."), []string{"result"}),
 		refreshes: prometheus.NewCounterVec(counter("refreshes_total",
-			"Refresh tokens sent to the provider: succeeded, rejected by it, unavailable, or why the session could not go on."), []string{"result"}),
+			"Renewals of sessions: succeeded, rejected by the provider, unavailable, or why the session could not go on."), []string{"result"}),
 		ended: prometheus.NewCounterVec(counter("sessions_ended_total",
 			"Sessions that have ended, as far as this instance was told: by a logout, or why."), []string{"reason"}),
 		validations: prometheus.NewCounterVec(counter("token_validations_total",
@@ -96,8 +96,8 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 		}, []string{"endpoint"}),
 		providerUp: prometheus.NewGaugeVec(prometheus.GaugeOpts(opts("provider_up",
 			"Whether the last fetch of the provider's metadata and keys succeeded.")), []string{"issuer"}),
-		revocationListUp: prometheus.NewGauge(prometheus.GaugeOpts(opts("revocation_list_up",
-			"Whether the list of ended sessions could be read from and written to its storage the last time; while not, the last known list holds."))),
+		revocationListUp: prometheus.NewGaugeVec(prometheus.GaugeOpts(opts("revocation_list_up",
+			"Whether the list of ended sessions could be read from and written to its storage the last time; while not, the last known list holds.")), nil),
 	}
 	err := errors.Join(
 		register(registry, &m.requests), register(registry, &m.logins), register(registry, &m.refreshes), register(registry, &m.ended), register(registry, &m.validations),
@@ -111,7 +111,23 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 	m.allowedBearer = m.requests.WithLabelValues(methodBearer, resultAllowed)
 	m.allowedSession = m.requests.WithLabelValues(methodSession, resultAllowed)
 	m.valid = m.validations.WithLabelValues("valid", "")
+	m.begin()
 	return m, nil
+}
+
+// begin has the series that alerts are made of begin with zero: one that begins with its first event hides that event from rate().
+func (m *metrics) begin() {
+	for _, result := range []string{
+		resultSucceeded, string(reasonCodeExchangeFailed), string(reasonProviderError), string(reasonUserinfoFailed), string(reasonLoginLoop),
+	} {
+		m.logins.WithLabelValues(result)
+	}
+	for _, result := range []string{resultSucceeded, resultRejected, resultUnavailable} {
+		m.refreshes.WithLabelValues(result)
+	}
+	for _, method := range []string{methodNone, methodBearer, methodSession} {
+		m.requests.WithLabelValues(method, resultUnavailable)
+	}
 }
 
 func register[C prometheus.Collector](registry prometheus.Registerer, collector *C) error {
@@ -134,11 +150,11 @@ func (m *metrics) sessionsEnded(reason string, count int) {
 }
 
 func (m *metrics) revocationList(up bool) {
+	value := 0.0
 	if up {
-		m.revocationListUp.Set(1)
-	} else {
-		m.revocationListUp.Set(0)
+		value = 1
 	}
+	m.revocationListUp.WithLabelValues().Set(value)
 }
 
 func (m *metrics) refusedToken(reason Reason) {

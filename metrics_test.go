@@ -70,10 +70,15 @@ func TestMetrics(t *testing.T) {
 	for name := range series(t) {
 		names[name[:strings.IndexByte(name, '{')]] = true
 	}
-	for _, name := range []string{"requests_total", "token_validations_total", "token_cache_hits_total", "token_cache_misses_total"} {
+	for _, name := range []string{
+		"requests_total", "logins_total", "refreshes_total", "token_validations_total", "token_cache_hits_total", "token_cache_misses_total",
+	} {
 		if !names[name] {
 			t.Errorf("%s is not there at start: %v", name, names)
 		}
+	}
+	if names["revocation_list_up"] {
+		t.Error("the list of ended sessions is told of, and there are no sessions")
 	}
 	token := "Authorization: Bearer " + p.AccessToken(nil)
 	opaque := "Authorization: Bearer " + p.OpaqueToken(p.AccessClaims(nil))

@@ -47,13 +47,27 @@ type Handler struct {
 
 	// Endpoints that override the discovered ones, one by one. With an issuer and either jwks_uri, public_key or jwks there is no
 	// discovery, as long as nobody logs in; logins need authorization_endpoint and token_endpoint as well.
-	AuthorizationEndpoint              string `json:"authorization_endpoint,omitempty"`
-	TokenEndpoint                      string `json:"token_endpoint,omitempty"`
-	UserinfoEndpoint                   string `json:"userinfo_endpoint,omitempty"`
-	JWKSURI                            string `json:"jwks_uri,omitempty"`
-	IntrospectionEndpoint              string `json:"introspection_endpoint,omitempty"`
-	RevocationEndpoint                 string `json:"revocation_endpoint,omitempty"`
-	EndSessionEndpoint                 string `json:"end_session_endpoint,omitempty"`
+	AuthorizationEndpoint string `json:"authorization_endpoint,omitempty"`
+
+	// The token endpoint, where codes and refresh tokens are redeemed, in place of what the metadata says.
+	TokenEndpoint string `json:"token_endpoint,omitempty"`
+
+	// The userinfo endpoint, in place of what the metadata says.
+	UserinfoEndpoint string `json:"userinfo_endpoint,omitempty"`
+
+	// Where the provider publishes its keys, in place of what the metadata says.
+	JWKSURI string `json:"jwks_uri,omitempty"`
+
+	// The introspection endpoint (RFC 7662), in place of what the metadata says.
+	IntrospectionEndpoint string `json:"introspection_endpoint,omitempty"`
+
+	// The revocation endpoint (RFC 7009), in place of what the metadata says.
+	RevocationEndpoint string `json:"revocation_endpoint,omitempty"`
+
+	// Where browsers are sent at a logout, in place of what the metadata says.
+	EndSessionEndpoint string `json:"end_session_endpoint,omitempty"`
+
+	// The endpoint for pushed authorization requests (RFC 9126). It is checked, and not used yet.
 	PushedAuthorizationRequestEndpoint string `json:"pushed_authorization_request_endpoint,omitempty"`
 
 	// A public key or certificate in PEM that signs the tokens, instead of a fetched key set.
@@ -82,7 +96,7 @@ type Handler struct {
 	// Warns at every load.
 	TLSInsecureSkipVerify bool `json:"tls_insecure_skip_verify,omitempty"`
 
-	// The same in the words of APISIX: false switches verification off. Default: true
+	// Verify the provider's certificate; false is tls_insecure_skip_verify by the name it has in APISIX. Default: true
 	SSLVerify *bool `json:"ssl_verify,omitempty"`
 
 	// The proxy to reach the provider by. Default: what the environment says (HTTPS_PROXY, NO_PROXY).
@@ -104,16 +118,16 @@ type Handler struct {
 	// else client_secret_basic with a secret, private_key_jwt with a key, or none
 	TokenEndpointAuthMethod string `json:"token_endpoint_auth_method,omitempty"`
 
-	// The same for introspection. Default: as token_endpoint_auth_method
+	// How the client authenticates for introspection: one of the same methods. Default: as token_endpoint_auth_method
 	IntrospectionEndpointAuthMethod string `json:"introspection_endpoint_auth_method,omitempty"`
 
-	// The same for the revocation of tokens. Default: as token_endpoint_auth_method
+	// How the client authenticates for the revocation of tokens: one of the same methods. Default: as token_endpoint_auth_method
 	RevocationEndpointAuthMethod string `json:"revocation_endpoint_auth_method,omitempty"`
 
 	// The key that signs client assertions: a file, PEM or a JWK; RSA, P-256, P-384, P-521 or Ed25519.
 	ClientPrivateKey string `json:"client_private_key,omitempty"`
 
-	// The same by the name it has in APISIX.
+	// Another name of client_private_key, as APISIX has it; set one of them.
 	ClientRSAPrivateKey string `json:"client_rsa_private_key,omitempty"`
 
 	// The kid in client assertions. Default: the key's own, else its RFC 7638 thumbprint
@@ -197,7 +211,8 @@ type Handler struct {
 	TokenSigningAlgValuesExpected StringList `json:"token_signing_alg_values_expected,omitempty"`
 
 	// What requests without credentials get: "auth" (a login for pages, 401 for anything else), "deny" (401) or "pass" (they go on,
-	// without identity headers). A token that fails is 401 in any case. With bearer_only "auth" is "deny". Default: auth
+	// without identity headers). A token that fails is 401 in any case. With bearer_only "auth" is "deny".
+	// Default: auth; deny with bearer_only
 	UnauthAction string `json:"unauth_action,omitempty"`
 
 	// Exceptions to unauth_action; the first that matches wins. One that passes does not apply to paths that could be read in two
@@ -247,7 +262,7 @@ type Handler struct {
 	// The tolerance for exp, nbf and iat, at most 10m. Default: 60s
 	ClockSkew *Duration `json:"clock_skew,omitempty"`
 
-	// The same by the name it has in APISIX.
+	// Another name of clock_skew, as APISIX has it; set one of them.
 	IatSlack *Duration `json:"iat_slack,omitempty"`
 
 	// When the provider is asked about tokens (RFC 7662): "auto" for those that are not JWTs, where the client can authenticate and
@@ -268,7 +283,7 @@ type Handler struct {
 	// Handlers of the same provider and number share one cache; it holds facts about tokens, never a decision. Default: 10000
 	TokenCache *int `json:"token_cache,omitempty"`
 
-	// The same as a token_cache of 0, by the name it has in APISIX.
+	// Another name for a token_cache of 0, as APISIX has it. Default: false
 	JWTVerificationCacheIgnore bool `json:"jwt_verification_cache_ignore,omitempty"`
 
 	// Tokens bound to a client certificate (RFC 8705): "auto" demands the certificate for tokens that are bound, "required" refuses
@@ -276,7 +291,7 @@ type Handler struct {
 	// Default: auto
 	MTLSBound string `json:"mtls_bound,omitempty"`
 
-	// The same for tokens bound to a DPoP key (RFC 9449). They come with the DPoP scheme instead of Bearer and a fresh proof in the
+	// Tokens bound to a DPoP key (RFC 9449): "auto", "required" or "off", as with mtls_bound. They come with the DPoP scheme instead of Bearer and a fresh proof in the
 	// DPoP header, which is good for this one request. A token bound in a way that is not known is refused. Default: auto
 	DPoPBound string `json:"dpop_bound,omitempty"`
 
@@ -300,10 +315,14 @@ type Handler struct {
 	// Pass the access token as Authorization: Bearer instead of X-Access-Token, wherever it came from. Default: false
 	AccessTokenInAuthorizationHeader bool `json:"access_token_in_authorization_header,omitempty"`
 
-	// Set X-ID-Token, X-Raw-ID-Token and X-Refresh-Token. Sessions alone have them, bearer tokens come with neither; they are removed
-	// from requests in any case. Default: false
-	SetIDTokenHeader      *bool `json:"set_id_token_header,omitempty"`
-	SetRawIDTokenHeader   *bool `json:"set_raw_id_token_header,omitempty"`
+	// Set X-ID-Token: the claims of the ID token as JSON in standard base64. Sessions alone have one; the header is removed from requests
+	// in any case. Default: false
+	SetIDTokenHeader *bool `json:"set_id_token_header,omitempty"`
+
+	// Set X-Raw-ID-Token: the signed ID token. Sessions alone have one; the header is removed from requests in any case. Default: false
+	SetRawIDTokenHeader *bool `json:"set_raw_id_token_header,omitempty"`
+
+	// Set X-Refresh-Token. Sessions alone have one; the header is removed from requests in any case. Default: false
 	SetRefreshTokenHeader *bool `json:"set_refresh_token_header,omitempty"`
 
 	// Headers that carry single claims: header name to claim path. The elements of a list are joined by commas; within an element "%",

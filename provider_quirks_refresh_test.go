@@ -273,7 +273,7 @@ func TestGoogleRefresh(t *testing.T) {
 		}
 		want := map[string][]string{"grant_type": {"refresh_token"}, "refresh_token": lastTokenRequest(t, p).Form["refresh_token"]}
 		if got := lastTokenRequest(t, p).Form; !maps.EqualFunc(got, want, func(a, b []string) bool { return fmt.Sprint(a) == fmt.Sprint(b) }) {
-			t.Errorf("the request has %v", memberNames(jsonMembers(t, jsonOf(t, got))))
+			t.Errorf("the request has %v", sortedKeys(jsonMembers(t, jsonOf(t, got))))
 		}
 	}
 	p.SetUser(optest.Claims{"sub": "110248495921238986420", "email": "ada@gmail.example"}) // has left the domain

@@ -66,7 +66,7 @@ func (l *login) openRecord(ctx context.Context, sealed string) *session.Session 
 // deleteSession removes a session from the store, best effort: it expires there in any case.
 func (rt *runtime) deleteSession(ctx context.Context, reference *session.Reference, sess *session.Session) {
 	if err := rt.login.store.Delete(ctx, rt.login.owner(), reference, sess); err != nil {
-		rt.logger.Warn("a session that is over was not removed from its store", zap.Error(err))
+		rt.logger.Warn("a session that is over was not removed from its store", zap.Error(err), zap.String("issuer", rt.issuerName))
 	}
 }
 
@@ -83,7 +83,7 @@ func (rt *runtime) forgetShared(ctx context.Context, old *openedSession) {
 	l := rt.login
 	if l.shared != nil && old.RefreshToken != "" {
 		if err := l.endShared(ctx, old.Session, l.sharedEnd(old.Session)); err != nil {
-			rt.logger.Warn("the result of a renewal was not removed from the storage", zap.Error(err))
+			rt.logger.Warn("the result of a renewal was not removed from the storage", zap.Error(err), zap.String("issuer", rt.issuerName))
 		}
 	}
 	if old.reference != nil {
@@ -121,7 +121,8 @@ func (rt *runtime) saveRenewed(ctx context.Context, reference *session.Reference
 	case err == nil, errors.Is(err, session.ErrSuperseded):
 		return true, true
 	default:
-		rt.logger.Error("renewed session not stored; it is tried again", zap.String("reason", string(reasonStoreUnavailable)), zap.Error(err))
+		rt.logger.Error("renewed session not stored; it is tried again", zap.String("reason", string(reasonStoreUnavailable)), zap.Error(err),
+			zap.String("issuer", rt.issuerName))
 		return true, false
 	}
 }
@@ -137,7 +138,8 @@ func (rt *runtime) saveLater(reference *session.Reference, renewed *session.Sess
 	for {
 		select {
 		case <-ctx.Done():
-			rt.logger.Error("renewed session not stored: given up", zap.String("reason", string(reasonStoreUnavailable)))
+			rt.logger.Error("renewed session not stored: given up", zap.String("reason", string(reasonStoreUnavailable)),
+				zap.String("issuer", rt.issuerName))
 			return
 		case <-again.C:
 		}

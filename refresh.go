@@ -39,7 +39,7 @@ type refreshPolicy struct {
 
 func (h *Handler) refreshPolicy() refreshPolicy {
 	return refreshPolicy{
-		enabled:   h.RenewAccessTokenOnExpiry == nil || *h.RenewAccessTokenOnExpiry,
+		enabled:   h.renews(),
 		leeway:    h.AccessTokenExpiresLeeway.or(-1),
 		interval:  h.RefreshSessionInterval.or(0),
 		grace:     h.RefreshGrace.or(defaultRefreshGrace),

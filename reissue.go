@@ -20,10 +20,12 @@ func (rt *runtime) carryOn(ctx context.Context, v *visit, opened *openedSession,
 	sealed := v.renewed
 	if !opened.current || now.Sub(opened.LastUsed) >= l.reissue {
 		reissued, err := rt.reissue(ctx, v, opened, now)
-		if err != nil {
-			rt.logger.Error("session not reissued", zap.String("reason", string(reasonStoreUnavailable)), zap.Error(err))
-		} else {
+		switch {
+		case err == nil:
 			sealed = reissued
+		case l.renewals.mayTellStore(now):
+			rt.logger.Error("session not reissued", zap.String("reason", string(reasonStoreUnavailable)), zap.Error(err),
+				zap.String("issuer", rt.issuerName), zap.String("hint", answers[reasonStoreUnavailable].hint))
 		}
 	}
 	if sealed != "" {

@@ -138,7 +138,7 @@ func TestS097ReloadsLeaveNothingBehind(t *testing.T) {
 
 // keptProviders is the number of providers that some configuration holds.
 func keptProviders() (n int) {
-	providers.Range(func(_, value any) bool {
+	pool.Range(func(_, value any) bool {
 		if _, ok := value.(pooledRuntime); !ok {
 			n++
 		}

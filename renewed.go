@@ -84,7 +84,8 @@ func (rt *runtime) renewedIDToken(
 	})
 	if refused != nil {
 		rt.logger.Warn("a renewed ID token is not used; the session keeps its claims", zap.String("reason", string(refused.reason)),
-			zap.String("expected", refused.expected), zap.String("got", refused.got), zap.String("issuer", rt.issuerName), zap.Error(refused.cause))
+			zap.String("expected", refused.expected), zap.String("got", refused.got), zap.String("issuer", rt.issuerName), zap.Error(refused.cause),
+			zap.String("hint", answers[refused.reason].hint))
 		return nil, nil
 	}
 	return token, nil
@@ -151,7 +152,8 @@ func (rt *runtime) renewClaims(
 		default:
 			userinfo = old // what the new ID token does not say
 			rt.logger.Warn("userinfo failed in a renewal; the session keeps what it had of it", zap.String("reason", string(refused.reason)),
-				zap.String("got", refused.got), zap.String("issuer", rt.issuerName), zap.Error(refused.cause))
+				zap.String("got", refused.got), zap.String("issuer", rt.issuerName), zap.Error(refused.cause),
+				zap.String("hint", answers[refused.reason].hint))
 		}
 	} else if token != nil {
 		userinfo = nil // the ID token has it all now

@@ -214,9 +214,8 @@ func (st *requestState) response(w http.ResponseWriter, private bool) http.Respo
 	if writer.ResponseWriter != nil {
 		writer = new(responseWriter) // a second handler in the same request
 	}
-	*writer = responseWriter{ResponseWriter: w, st: st, private: private, cookies: st.visit.reply, carried: st.visit.carried, alive: st.dead == ""}
-	if st.rt.login != nil {
-		writer.login, writer.ours = st.rt.login, st.rt.login.cookies
+	*writer = responseWriter{
+		ResponseWriter: w, st: st, rt: st.rt, private: private, cookies: st.visit.reply, carried: st.visit.carried, alive: st.dead == "",
 	}
 	return writer
 }
@@ -235,9 +234,8 @@ func (st *requestState) setCookies(header http.Header, cookies []string) {
 type responseWriter struct {
 	http.ResponseWriter
 	st      *requestState
+	rt      *runtime // of the handler that answers with it: a handler within this one puts its own into st
 	private bool
-	ours    *session.Cookies // nil: none
-	login   *login
 	cookies []string
 	carried *session.Session // that they are of: a handler within this one has a visit of its own
 	alive   bool             // it was, so that the cookies are not those that delete it
@@ -250,14 +248,15 @@ func (w *responseWriter) decide() {
 	}
 	w.decided = true
 	header := w.Header()
-	if w.ours != nil {
-		w.ours.FilterResponse(header)
+	l := w.rt.login
+	if l != nil {
+		l.cookies.FilterResponse(header)
 		session.Write(header, w.st.ownCookies) // those of a handler within this one
 	}
-	if w.carried != nil && len(w.cookies) > 0 && (w.login.isOutdated(w.carried) || w.alive && w.login.isRevoked(w.carried, w.st.rt.now())) {
+	if w.carried != nil && len(w.cookies) > 0 && (l.isOutdated(w.carried) || w.alive && l.isRevoked(w.carried, w.rt.now())) {
 		w.cookies = nil // the upstream has taken its time, and the browser has something newer, or has logged out
 	}
-	w.st.rt.varyBy(header)
+	w.rt.varyBy(header)
 	switch {
 	case len(w.cookies) > 0:
 		header["Cache-Control"] = []string{"private, no-store"}

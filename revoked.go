@@ -37,22 +37,19 @@ var errSlowStore = errors.New("the storage takes its time; what is known in memo
 func (rt *runtime) endAll(ctx context.Context, ended ...session.Revocation) (count int, err error) {
 	ctx = context.WithoutCancel(ctx)
 	var writing sync.WaitGroup
-	lists := make(map[*session.Revocations]bool)
-	for _, handler := range rt.ofSameOwner() {
-		if list := handler.login.revocations; !lists[list] {
-			lists[list] = true
-			writing.Add(1)
-			rt.login.renewals.inBackground(func() {
-				defer writing.Done()
-				ctx, cancel := context.WithTimeout(ctx, renewalTimeout)
-				defer cancel()
-				list, until := slices.Clone(ended), handler.login.longest(ctx, handler.now())
-				for i := range list {
-					list[i].Until = until
-				}
-				handler.revoke(ctx, list...)
-			})
-		}
+	lists := rt.revocationLists()
+	for _, handler := range lists {
+		writing.Add(1)
+		rt.login.renewals.inBackground(func() {
+			defer writing.Done()
+			ctx, cancel := context.WithTimeout(ctx, renewalTimeout)
+			defer cancel()
+			list, until := slices.Clone(ended), handler.login.longest(ctx, handler.now())
+			for i := range list {
+				list[i].Until = until
+			}
+			handler.revoke(ctx, list...)
+		})
 	}
 	type result struct {
 		count, stores int
@@ -127,6 +124,15 @@ func (rt *runtime) ofSameOwner() []*runtime {
 	return same
 }
 
+// revocationLists are the lists of ended sessions that these handlers have, each with one of its handlers.
+func (rt *runtime) revocationLists() map[*session.Revocations]*runtime {
+	lists := make(map[*session.Revocations]*runtime)
+	for _, handler := range slices.Backward(rt.ofSameOwner()) {
+		lists[handler.login.revocations] = handler // at last this one
+	}
+	return lists
+}
+
 // adoptRevocations takes over what lists elsewhere know of the same owner: a configuration with another storage must not bring back what has
 // ended.
 func (rt *runtime) adoptRevocations() {
@@ -183,38 +189,6 @@ func (rt *runtime) noteLife() {
 			rt.warnOfStorage("what has ended before the storage was changed is not written for now, as it fails", err)
 		}
 	})
-}
-
-// runtimeKey is under which the pool has a runtime.
-type runtimeKey uint64
-
-// pooledRuntime is a runtime in the pool.
-type pooledRuntime struct{ *runtime }
-
-// Destruct has nothing to end.
-func (pooledRuntime) Destruct() error { return nil }
-
-// register makes the runtime known to others of this process, until it is released.
-func (rt *runtime) register() {
-	key := runtimeKey(rt.number)
-	providers.LoadOrStore(key, pooledRuntime{rt})
-	rt.releases = append(rt.releases, func() error {
-		_, err := providers.Delete(key)
-		return err
-	})
-}
-
-// runningHandlers are all runtimes of this process, in the order in which they were made.
-func runningHandlers() []*runtime {
-	var running []*runtime
-	providers.Range(func(_, value any) bool {
-		if pooled, ok := value.(pooledRuntime); ok {
-			running = append(running, pooled.runtime)
-		}
-		return true
-	})
-	slices.SortFunc(running, func(a, b *runtime) int { return int(a.number) - int(b.number) })
-	return running
 }
 
 // watchRevocations brings the state of the list into the logs and metrics of this configuration.

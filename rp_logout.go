@@ -11,6 +11,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/caddy-openid-connect/caddy-openid-connect/internal/provider"
 	"github.com/caddy-openid-connect/caddy-openid-connect/internal/session"
 )
 
@@ -127,7 +128,9 @@ func (rt *runtime) revokeTokens(ctx context.Context, sess *session.Session) {
 		defer close(done)
 		var hints []string
 		var failed []error
-		for _, token := range []struct{ value, hint string }{{sess.RefreshToken, "refresh_token"}, {sess.AccessToken, "access_token"}} {
+		for _, token := range []struct{ value, hint string }{
+			{sess.RefreshToken, provider.HintRefreshToken}, {sess.AccessToken, provider.HintAccessToken},
+		} {
 			if token.value == "" {
 				continue
 			}

@@ -256,23 +256,3 @@ func (rt *runtime) settle() {
 	}
 	rt.noteLife()
 }
-
-// sharedValue is something that runtimes have in common.
-type sharedValue struct{ value any }
-
-// Destruct has nothing to end.
-func (sharedValue) Destruct() error { return nil }
-
-// share returns what runtimes have in common under a key, across providers and configuration loads, until the last is released.
-func share[T any](rt *runtime, key string, construct func() T) (T, error) {
-	shared, _, err := providers.LoadOrNew(key, func() (caddy.Destructor, error) { return sharedValue{construct()}, nil })
-	if err != nil {
-		var none T
-		return none, fmt.Errorf("sharing sessions: %w", err)
-	}
-	rt.releases = append(rt.releases, func() error {
-		_, err := providers.Delete(key)
-		return err
-	})
-	return shared.(sharedValue).value.(T), nil
-}

@@ -75,7 +75,7 @@ func (h *Handler) acquireIntrospection(rt *runtime, cacheSize int) error {
 		rt.introspection.headers = append(rt.introspection.headers, http.CanonicalHeaderKey(name))
 	}
 	method := h.introspectionAuthMethod()
-	if method == authNone || rt.introspection.mode == introspectionOff {
+	if method == provider.None || rt.introspection.mode == introspectionOff {
 		return nil
 	}
 	client, err := h.clientAuthentication(method)

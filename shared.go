@@ -1,6 +1,8 @@
 package openidconnect
 
 import (
+	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 
@@ -9,9 +11,9 @@ import (
 	"github.com/caddy-openid-connect/caddy-openid-connect/internal/provider"
 )
 
-// providers are shared by all handlers that talk to the same provider in the same way, across configuration loads. So is what handlers
-// have in common of sessions, see [share].
-var providers = caddy.NewUsagePool()
+// pool has what outlives a configuration load for as long as any handler uses it, under keys of three kinds: providers
+// ([acquireProvider]), what handlers have in common of sessions ([share]), and the running handlers themselves ([runtime.register]).
+var pool = caddy.NewUsagePool()
 
 // sharedProvider is a provider with what handlers keep beside it.
 type sharedProvider struct {
@@ -39,14 +41,14 @@ func acquireProvider(config provider.Config) (*sharedProvider, func() error, err
 	for n := 0; ; n++ {
 		// the same description with other authorities behind it is another provider
 		numbered := key + "." + strconv.Itoa(n)
-		value, _, err := providers.LoadOrNew(numbered, func() (caddy.Destructor, error) {
+		value, _, err := pool.LoadOrNew(numbered, func() (caddy.Destructor, error) {
 			return &sharedProvider{Provider: provider.New(config), config: config, parts: make(map[any]*sharedPart)}, nil
 		})
 		if err != nil {
 			return nil, nil, err
 		}
 		release := func() error {
-			_, err := providers.Delete(numbered)
+			_, err := pool.Delete(numbered)
 			return err
 		}
 		shared := value.(*sharedProvider)
@@ -76,4 +78,56 @@ func part[T any](p *sharedProvider, key any, construct func() T) (T, func()) {
 			delete(p.parts, key)
 		}
 	}
+}
+
+// sharedValue is something that runtimes have in common.
+type sharedValue struct{ value any }
+
+// Destruct has nothing to end.
+func (sharedValue) Destruct() error { return nil }
+
+// share returns what runtimes have in common under a key, across providers and configuration loads, until the last is released.
+func share[T any](rt *runtime, key string, construct func() T) (T, error) {
+	shared, _, err := pool.LoadOrNew(key, func() (caddy.Destructor, error) { return sharedValue{construct()}, nil })
+	if err != nil {
+		var none T
+		return none, fmt.Errorf("sharing sessions: %w", err)
+	}
+	rt.releases = append(rt.releases, func() error {
+		_, err := pool.Delete(key)
+		return err
+	})
+	return shared.(sharedValue).value.(T), nil
+}
+
+// runtimeKey is under which the pool has a runtime.
+type runtimeKey uint64
+
+// pooledRuntime is a runtime in the pool.
+type pooledRuntime struct{ *runtime }
+
+// Destruct has nothing to end.
+func (pooledRuntime) Destruct() error { return nil }
+
+// register makes the runtime known to others of this process, until it is released.
+func (rt *runtime) register() {
+	key := runtimeKey(rt.number)
+	pool.LoadOrStore(key, pooledRuntime{rt})
+	rt.releases = append(rt.releases, func() error {
+		_, err := pool.Delete(key)
+		return err
+	})
+}
+
+// runningHandlers are all runtimes of this process, in the order in which they were made.
+func runningHandlers() []*runtime {
+	var running []*runtime
+	pool.Range(func(_, value any) bool {
+		if pooled, ok := value.(pooledRuntime); ok {
+			running = append(running, pooled.runtime)
+		}
+		return true
+	})
+	slices.SortFunc(running, func(a, b *runtime) int { return int(a.number) - int(b.number) })
+	return running
 }

@@ -32,10 +32,11 @@ func originsOfHandlers(ctx caddy.Context) map[*Handler][]siteOrigin {
 		return origins
 	}
 	for _, server := range app.Servers {
-		surroundings{}.walk(server.Routes, func(h *Handler, around surroundings) {
+		surroundings{named: server.NamedRoutes, lists: new(maxRouteLists)}.walk(server.Routes, func(h *Handler, around surroundings) {
 			origins[h] = append(origins[h], around.origins(server, h.callbackPath())...)
 		})
 	}
+	shareCallbacks(origins)
 	for h, found := range origins {
 		slices.SortFunc(found, func(a, b siteOrigin) int {
 			// a place that is reached counts: the handler may stand in several
@@ -49,8 +50,36 @@ func originsOfHandlers(ctx caddy.Context) map[*Handler][]siteOrigin {
 	return origins
 }
 
+// shareCallbacks has a login that ends at one handler end for all that have the same callback, provider and client at an origin.
+func shareCallbacks(origins map[*Handler][]siteOrigin) {
+	type callback struct {
+		origin, path, client string
+		provider             *sharedProvider
+	}
+	of := func(h *Handler, site siteOrigin) callback {
+		return callback{site.origin, h.callbackPath(), h.ClientID, h.runtime.provider}
+	}
+	reached := make(map[callback]bool)
+	for h, found := range origins {
+		for _, site := range found {
+			if site.reached && !h.BearerOnly {
+				reached[of(h, site)] = true
+			}
+		}
+	}
+	for h, found := range origins {
+		for i := range found {
+			found[i].reached = found[i].reached || reached[of(h, found[i])]
+		}
+	}
+}
+
 // surroundings are what the routes around a handler say.
 type surroundings struct {
+	named   map[string]*caddyhttp.Route // of the server
+	invoked []string                    // the named routes that this is in
+	lists   *int                        // of routes that may still be walked through, as named routes may invoke each other
+
 	hosts     []string                // of the innermost route that names any
 	matchers  []caddyhttp.MatcherSets // outermost first
 	rewritten bool                    // the path is another one from here on
@@ -58,6 +87,9 @@ type surroundings struct {
 
 // walk calls visit for each handler in these routes.
 func (s surroundings) walk(routes caddyhttp.RouteList, visit func(*Handler, surroundings)) {
+	if *s.lists--; *s.lists < 0 {
+		return
+	}
 	for i := range routes {
 		route := &routes[i]
 		inner := s
@@ -73,6 +105,12 @@ func (s surroundings) walk(routes caddyhttp.RouteList, visit func(*Handler, surr
 				visit(handler, inner)
 			case *caddyhttp.Subroute:
 				inner.walk(handler.Routes, visit)
+			case *caddyhttp.Invoke:
+				if route := s.named[handler.Name]; route != nil && !slices.Contains(s.invoked, handler.Name) {
+					within := inner
+					within.invoked = append(slices.Clip(s.invoked), handler.Name)
+					within.walk(caddyhttp.RouteList{*route}, visit)
+				}
 			case *rewrite.Rewrite:
 				s.rewritten, inner.rewritten = true, true
 			}

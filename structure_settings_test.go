@@ -205,18 +205,18 @@ func reasons(t *testing.T) []Reason {
 	return all
 }
 
-// TestReasons: every reason has an answer and stands in the README with the status that it has.
+// TestReasons: every reason has an answer and stands in the table of the page, once, with the status that it has.
 func TestReasons(t *testing.T) {
 	t.Parallel()
 	all := reasons(t)
 	if len(all) < 20 {
 		t.Fatalf("found %q only", all)
 	}
-	row := regexp.MustCompile("(?m)^\\| `([a-z_]+)` \\| ([0-9]{3}) \\| .+ \\|$")
+	row := regexp.MustCompile("(?m)^\\| \\[`([a-z_]+)`\\]\\(#[a-z_]+\\) \\| ([0-9]{3}) \\| .+ \\|$")
 	documented := make(map[Reason]string)
-	for _, match := range row.FindAllStringSubmatch(readFile(t, "README.md"), -1) {
+	for _, match := range row.FindAllStringSubmatch(readFile(t, troubleshooting), -1) {
 		if documented[Reason(match[1])] != "" {
-			t.Errorf("%s stands twice in the README", match[1])
+			t.Errorf("%s stands twice in the page", match[1])
 		}
 		documented[Reason(match[1])] = match[2]
 	}
@@ -230,7 +230,7 @@ func TestReasons(t *testing.T) {
 		case strings.ContainsAny(answer.text, "\"\\\r\n"):
 			t.Errorf("the text of %s cannot stand in a header: %q", reason, answer.text)
 		case documented[reason] != strconv.Itoa(answer.status):
-			t.Errorf("the README has status %q for %s, which is %d", documented[reason], reason, answer.status)
+			t.Errorf("the page has status %q for %s, which is %d", documented[reason], reason, answer.status)
 		}
 	}
 	if len(answers) != len(all) {
@@ -238,7 +238,7 @@ func TestReasons(t *testing.T) {
 	}
 	for reason := range documented {
 		if !slices.Contains(all, reason) {
-			t.Errorf("the README has %s, which there is not", reason)
+			t.Errorf("the page has %s, which there is not", reason)
 		}
 	}
 }

@@ -118,7 +118,10 @@ func TestImports(t *testing.T) {
 		{
 			"the root package inside internal",
 			func(imported string) bool { return imported == modulePath },
-			func(f *sourceFile) bool { return !strings.HasPrefix(f.path, "internal/") },
+			func(f *sourceFile) bool {
+				// what it writes is tried on the handler
+				return !strings.HasPrefix(f.path, "internal/") || f.test() && f.dir() == "internal/apisix"
+			},
 			0,
 		},
 		{

@@ -44,3 +44,20 @@ func TestS232Vary(t *testing.T) {
 		})
 	}
 }
+
+// Where handlers nest, an answer depends on what each of them looks at.
+func TestS232VaryOfNestedHandlers(t *testing.T) {
+	p := optest.New(t)
+	c := startCaddy(t, "http://127.0.0.1:$PORT {\nbind 127.0.0.1\n"+api(p, "bearer_token_from header X-Outer")+
+		"handle {\n"+api(p, "bearer_token_from header X-Inner")+"respond ok\n}\n}")
+	got := c.get("/", "Authorization: Bearer "+p.AccessToken(nil))
+	if got.StatusCode != http.StatusOK {
+		t.Fatalf("got %d", got.StatusCode)
+	}
+	vary := strings.Join(got.Header["Vary"], ", ")
+	for _, name := range []string{"Authorization", "X-Outer", "X-Inner"} {
+		if !strings.Contains(vary, name) {
+			t.Errorf("%s is not in %q", name, vary)
+		}
+	}
+}

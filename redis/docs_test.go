@@ -26,6 +26,11 @@ func TestStoragesInPages(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	deeper, err := filepath.Glob(filepath.Join("..", "docs", "*", "*.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pages = append(pages, deeper...)
 	found, objects := 0, 0
 	for _, page := range append(pages, filepath.Join("..", "README.md"), "README.md") {
 		text, err := os.ReadFile(page)

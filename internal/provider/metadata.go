@@ -34,6 +34,8 @@ type Metadata struct {
 	mutualTLS Endpoints
 }
 
+var errNoDocument = errors.New("the answer is not a JSON object without duplicate members")
+
 // maxMetadataList bounds the lists that are kept of the metadata.
 const maxMetadataList = 256
 
@@ -47,40 +49,49 @@ func (m *Metadata) endpointsFor(client *ClientAuthentication) *Endpoints {
 
 // discover fetches and checks the metadata document: at the configured place, or at the two that are derived from the issuer.
 func (p *Provider) discover(ctx context.Context) (*Metadata, error) {
-	if p.config.Discovery != "" {
-		_, body, err := p.get(ctx, "discovery", p.config.Discovery)
-		if err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrDiscovery, err)
-		}
-		return p.parseMetadata(body, p.config.Discovery)
-	}
-	address := strings.TrimSuffix(p.config.Issuer, "/") + "/.well-known/openid-configuration"
-	_, body, err := p.get(ctx, "discovery", address)
-	if call, ok := errors.AsType[*callError](err); ok && call.status == http.StatusNotFound {
-		if address, err = authorizationServerMetadataURL(p.config.Issuer); err == nil {
-			_, body, err = p.get(ctx, "discovery", address)
-		}
-	}
+	address, _, body, err := p.fetchDocument(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrDiscovery, err)
 	}
 	return p.parseMetadata(body, address)
 }
 
-// authorizationServerMetadataURL inserts the well-known part between host and path (RFC 8414 section 3.1).
-func authorizationServerMetadataURL(issuer string) (string, error) {
-	u, err := url.Parse(issuer)
-	if err != nil {
-		return "", errors.New("the issuer is not a URL")
+// fetchDocument fetches the metadata document: from the configured place, or from those that are derived from the issuer.
+func (p *Provider) fetchDocument(ctx context.Context) (address string, header http.Header, body []byte, err error) {
+	addresses := []string{p.config.Discovery}
+	if p.config.Discovery == "" {
+		addresses = MetadataURLs(p.config.Issuer)
 	}
-	return u.Scheme + "://" + u.Host + "/.well-known/oauth-authorization-server" + strings.TrimSuffix(u.EscapedPath(), "/"), nil
+	for i, at := range addresses {
+		gotHeader, gotBody, gotErr := p.get(ctx, "discovery", at)
+		call, ok := errors.AsType[*callError](gotErr)
+		absent := ok && call.status == http.StatusNotFound
+		if i == 0 || !absent { // where there is nothing in either place, the first is the one that people know
+			address, header, body, err = at, gotHeader, gotBody, gotErr
+		}
+		if !absent {
+			break
+		}
+	}
+	return address, header, body, err
+}
+
+// MetadataURLs returns where the metadata of an issuer is looked for: as OpenID Connect Discovery section 4 has it, then as RFC 8414
+// section 3.1 has it, which inserts the well-known part between host and path.
+func MetadataURLs(issuer string) []string {
+	issuer = strings.TrimSuffix(issuer, "/")
+	addresses := []string{issuer + "/.well-known/openid-configuration"}
+	if u, err := url.Parse(issuer); err == nil {
+		addresses = append(addresses, u.Scheme+"://"+u.Host+"/.well-known/oauth-authorization-server"+u.EscapedPath())
+	}
+	return addresses
 }
 
 // parseMetadata reads the document that came from address and checks that it speaks for the configured issuer.
 func (p *Provider) parseMetadata(body []byte, address string) (*Metadata, error) {
 	document, err := jose.ParseObject(string(body))
 	if err != nil {
-		return nil, fmt.Errorf("%w: the answer is not a JSON object without duplicate members", ErrDiscovery)
+		return nil, fmt.Errorf("%w: %w", ErrDiscovery, errNoDocument)
 	}
 	issuer, _ := document["issuer"].(string)
 	if issuer == "" {

@@ -103,7 +103,7 @@ func TestRefreshParams(t *testing.T) {
 	op := optest.New(t)
 	p := newProvider(t, op, nil)
 	params := url.Values{"resource": {"https://a.example", "https://b.example"}, "scope": {"openid"}, "a b&c=d": {"é&+%"}}
-	for _, name := range tokenParameters {
+	for _, name := range TokenParameters() {
 		params[name] = []string{"evil", "more"}
 	}
 	if !params.Has("refresh_token") || !params.Has("client_assertion") {

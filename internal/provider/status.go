@@ -3,6 +3,8 @@ package provider
 import (
 	"strings"
 	"time"
+
+	"github.com/caddy-openid-connect/caddy-openid-connect/internal/jose"
 )
 
 // Status is what an operator may see of a provider. It holds no secret, and is the reader's to keep.
@@ -54,14 +56,18 @@ func (p *Provider) Status() Status {
 	if s.metadata != nil {
 		status.Issuer, status.Endpoints = s.metadata.Issuer, s.metadata.Endpoints
 	}
-	if s.keys == nil {
-		return status
-	}
-	for key := range s.keys.All() {
-		kty, curve := key.Type()
-		status.Keys = append(status.Keys, KeyStatus{ID: key.ID, Type: kty, Algorithm: key.Algorithm(), Curve: curve})
+	if s.keys != nil {
+		status.Keys = describeKeys(s.keys)
 	}
 	return status
+}
+
+func describeKeys(keys *jose.KeySet) (described []KeyStatus) {
+	for key := range keys.All() {
+		kty, curve := key.Type()
+		described = append(described, KeyStatus{ID: key.ID, Type: kty, Algorithm: key.Algorithm(), Curve: curve})
+	}
+	return described
 }
 
 // maxFailureText bounds what is kept of an error, which may quote what the provider has sent.

@@ -44,9 +44,13 @@ const (
 	unclearLifetime = 5 * time.Minute
 )
 
-// tokenParameters belong to the protocol or to the client's authentication, whichever method that uses.
-var tokenParameters = []string{
-	"grant_type", "code", "redirect_uri", "code_verifier", "refresh_token", "client_id", "client_secret", "client_assertion", "client_assertion_type",
+// TokenParameters belong to the protocol or to the client's authentication, whichever method that uses: further parameters of a token request
+// cannot have these names.
+func TokenParameters() []string {
+	return []string{
+		"grant_type", "code", "redirect_uri", "code_verifier", "refresh_token",
+		"client_id", "client_secret", "client_assertion", "client_assertion_type",
+	}
 }
 
 // Exchange redeems an authorization code. It sends one request, whatever happens: a provider that sees a code twice may revoke what
@@ -81,7 +85,7 @@ func tokenForm(grantType string, params url.Values) url.Values {
 	if form == nil {
 		form = make(url.Values)
 	}
-	for _, name := range tokenParameters {
+	for _, name := range TokenParameters() {
 		form.Del(name)
 	}
 	form.Set("grant_type", grantType)

@@ -87,7 +87,7 @@ func BenchmarkOpen(b *testing.B) {
 			}
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, _, err := OpenSession(ctx, sealer, binding, sealed); err != nil {
+				if _, _, err := openSession(ctx, sealer, binding, sealed); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -29,35 +29,21 @@ const (
 // [CaddyBackend.Sweep] removes. Those of revocations are named for the day of writing, and stay for as long as a session may.
 type CaddyBackend struct {
 	now     func() time.Time
-	backing atomic.Pointer[backing]
+	storage certmagic.Storage
+	logger  *zap.Logger
 	strays  atomic.Int64 // calls to the storage that nobody waits for
 }
 
 var _ Backend = (*CaddyBackend)(nil)
 
-// backing is what a reload replaces.
-type backing struct {
-	storage certmagic.Storage
-	logger  *zap.Logger
-}
-
 // NewCaddyBackend returns the backend that lives in this storage. It does not touch the storage.
 func NewCaddyBackend(storage certmagic.Storage, now func() time.Time, logger *zap.Logger) *CaddyBackend {
-	b := &CaddyBackend{now: now}
-	b.SetStorage(storage, logger)
-	return b
+	return &CaddyBackend{now: now, storage: storage, logger: logger}
 }
-
-// SetStorage replaces the storage, as a new configuration may. A lock is given back to the one that it was taken from.
-func (b *CaddyBackend) SetStorage(storage certmagic.Storage, logger *zap.Logger) {
-	b.backing.Store(&backing{storage, logger})
-}
-
-func (b *CaddyBackend) storage() certmagic.Storage { return b.backing.Load().storage }
 
 // Load implements [Backend].
 func (b *CaddyBackend) Load(ctx context.Context, key string) ([]byte, error) {
-	value, err := b.storage().Load(ctx, caddyPrefix+key)
+	value, err := b.storage.Load(ctx, caddyPrefix+key)
 	if err != nil {
 		return nil, fmt.Errorf("loading from the storage: %w", err)
 	}
@@ -66,7 +52,7 @@ func (b *CaddyBackend) Load(ctx context.Context, key string) ([]byte, error) {
 
 // Store implements [Backend]. The key has the day of the expiry, or of the writing, in it.
 func (b *CaddyBackend) Store(ctx context.Context, key string, value []byte, _ time.Time) error {
-	if err := b.storage().Store(ctx, caddyPrefix+key, value); err != nil {
+	if err := b.storage.Store(ctx, caddyPrefix+key, value); err != nil {
 		return fmt.Errorf("writing to the storage: %w", err)
 	}
 	return nil
@@ -74,7 +60,7 @@ func (b *CaddyBackend) Store(ctx context.Context, key string, value []byte, _ ti
 
 // Delete implements [Backend].
 func (b *CaddyBackend) Delete(ctx context.Context, key string) error {
-	if err := b.storage().Delete(ctx, caddyPrefix+key); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := b.storage.Delete(ctx, caddyPrefix+key); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("deleting from the storage: %w", err)
 	}
 	return nil
@@ -102,7 +88,7 @@ func (b *CaddyBackend) Members(ctx context.Context, set string) ([]string, error
 	}
 	var members []string
 	for _, day := range days {
-		more, err := children(ctx, b.storage(), caddyPrefix+indexKey(day, set))
+		more, err := children(ctx, b.storage, caddyPrefix+indexKey(day, set))
 		if err != nil {
 			return nil, err
 		}
@@ -116,7 +102,7 @@ func indexKey(day, set string) string { return folderIndex + "/" + day + "/" + s
 
 // indexDays are the days of the index that are not over.
 func (b *CaddyBackend) indexDays(ctx context.Context) ([]string, error) {
-	days, err := daysOf(ctx, b.storage(), folderIndex)
+	days, err := daysOf(ctx, b.storage, folderIndex)
 	return slices.DeleteFunc(days, b.over), err
 }
 
@@ -167,24 +153,23 @@ func namesBelow(folder string, keys []string) []string {
 
 // Sweep removes the days that are over, with all that expired on them.
 func (b *CaddyBackend) Sweep(ctx context.Context) error {
-	backing := b.backing.Load()
 	var errs error
 	for _, folder := range [...]string{folderSessions, folderRenewals, folderSpent, folderIndex, folderRevoked} {
 		kept := sweepDelay
 		if folder == folderRevoked {
 			kept += longestSession
 		}
-		days, err := daysOf(ctx, backing.storage, folder)
+		days, err := daysOf(ctx, b.storage, folder)
 		errs = errors.Join(errs, err)
 		for _, day := range days {
 			if !b.overSince(day, kept) {
 				continue
 			}
-			if err := removeAll(ctx, backing.storage, caddyPrefix+folder+"/"+day); err != nil {
+			if err := removeAll(ctx, b.storage, caddyPrefix+folder+"/"+day); err != nil {
 				errs = errors.Join(errs, fmt.Errorf("deleting from the storage: %w", err))
 				continue
 			}
-			backing.logger.Debug("deleted what has expired", zap.String("folder", folder), zap.String("day", day))
+			b.logger.Debug("deleted what has expired", zap.String("folder", folder), zap.String("day", day))
 		}
 	}
 	return errs

@@ -35,8 +35,7 @@ func (b *CaddyBackend) Lock(ctx context.Context, key string) (unlock func(), err
 	if b.strays.Load() >= maxStrays {
 		return nil, fmt.Errorf("locking in the storage: %w", errStrays)
 	}
-	backing := b.backing.Load()
-	lock := &storageLock{strays: &b.strays, storage: backing.storage, logger: backing.logger, name: caddyPrefix + key}
+	lock := &storageLock{strays: &b.strays, storage: b.storage, logger: b.logger, name: caddyPrefix + key}
 	// the context ends the waiting, but not what keeps the lock fresh
 	lock.ctx, lock.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, lock.cancel)

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/caddyserver/certmagic"
-	"go.uber.org/zap"
 )
 
 // One at a time holds a lock, whichever instance it is on; another name is another lock.
@@ -250,21 +249,5 @@ func TestCaddyBackendLockPanics(t *testing.T) {
 	unlock()
 	if logs.Len() != 1 {
 		t.Error(logs.All())
-	}
-}
-
-// A lock goes back to the storage that it was taken from.
-func TestCaddyBackendLockReload(t *testing.T) {
-	t.Parallel()
-	before, after := newMemoryStorage(), newMemoryStorage()
-	backend := testBackend(before)
-	unlock, err := backend.Lock(t.Context(), "locks/a.1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	backend.SetStorage(after, zap.NewNop())
-	unlock()
-	if before.count("Unlock") != 1 || after.count("Unlock") != 0 {
-		t.Errorf("%d, %d", before.count("Unlock"), after.count("Unlock"))
 	}
 }

@@ -155,18 +155,6 @@ func (r *Renewals) Save(ctx context.Context, id [16]byte, end time.Time, renewal
 	return nil
 }
 
-// Delete forgets a session's renewals.
-func (r *Renewals) Delete(ctx context.Context, id [16]byte, end time.Time) error {
-	everything, spent, err := entries(id, end)
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(r.backend.Delete(ctx, everything.key), r.backend.Delete(ctx, spent.key)); err != nil {
-		return fmt.Errorf("deleting a renewal: %w", err)
-	}
-	return nil
-}
-
 // Lock waits until no instance holds the lock for renewing this generation, and takes it. It is held until unlock, also when the
 // context ends before.
 func (r *Renewals) Lock(ctx context.Context, id [16]byte, generation uint64) (unlock func(), err error) {

@@ -41,9 +41,6 @@ func TestRenewals(t *testing.T) {
 				}
 			}
 			known(id, nil)
-			if err := renewals.Delete(ctx, id, testEnd); err != nil {
-				t.Error("deleting nothing:", err)
-			}
 			if err := errors.Join(renewals.Save(ctx, id, testEnd, liveRenewal()), renewals.Save(ctx, other, testEnd, &Renewal{Generation: 1})); err != nil {
 				t.Fatal(err)
 			}
@@ -53,10 +50,6 @@ func TestRenewals(t *testing.T) {
 				t.Fatal(err)
 			}
 			known(id, &Renewal{Generation: 8, Ended: true})
-			if err := renewals.Delete(ctx, id, testEnd); err != nil {
-				t.Error(err)
-			}
-			known(id, nil)
 			known(other, &Renewal{Generation: 1})
 		})
 	}
@@ -293,12 +286,11 @@ func TestRenewalsFailing(t *testing.T) {
 		storage := newMemoryStorage()
 		renewals := NewRenewals(testBackend(storage), testNow)
 		operations := map[string]func() error{
-			"load":   func() error { _, err := renewals.Load(ctx, id, testEnd); return err },
-			"save":   func() error { return renewals.Save(ctx, id, testEnd, liveRenewal()) },
-			"delete": func() error { return renewals.Delete(ctx, id, testEnd) },
+			"load": func() error { _, err := renewals.Load(ctx, id, testEnd); return err },
+			"save": func() error { return renewals.Save(ctx, id, testEnd, liveRenewal()) },
 		}
 		for _, entry := range []string{"renewals/", "spent/"} {
-			for _, failing := range []string{"Load", "Store", "Delete"} {
+			for _, failing := range []string{"Load", "Store"} {
 				storage.setBefore(func(_ context.Context, call, key string) error {
 					if call == failing && strings.Contains(key, entry) {
 						return errStorage
@@ -307,7 +299,7 @@ func TestRenewalsFailing(t *testing.T) {
 				})
 				for name, operation := range operations {
 					err := operation()
-					fails := name == strings.ToLower(failing) || name == "save" && failing != "Delete"
+					fails := name == strings.ToLower(failing) || name == "save"
 					if fails != errors.Is(err, errStorage) || errors.Is(err, fs.ErrNotExist) || !fails && err != nil {
 						t.Errorf("%s when %s of %s fails: %v", name, failing, entry, err)
 					}

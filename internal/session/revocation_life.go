@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/singleflight"
 )
 
 // A session may live for longer on another instance, or by an earlier setting, than this process knows of. What names sessions that it has
@@ -18,6 +20,8 @@ const lifeInterval = time.Minute
 
 // sessionLives is what is known of that.
 type sessionLives struct {
+	noting singleflight.Group // by owner and life
+
 	mu sync.Mutex
 	of map[Owner]sessionLife
 }
@@ -25,6 +29,14 @@ type sessionLives struct {
 type sessionLife struct {
 	life time.Duration
 	at   time.Time // when the backend said so
+}
+
+// known returns what the backend said last, and whether that was a short while ago.
+func (l *sessionLives) known(owner Owner) (life time.Duration, ok, fresh bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	known, ok := l.of[owner]
+	return known.life, ok, ok && time.Since(known.at) < lifeInterval
 }
 
 func (l *sessionLives) note(owner Owner, life time.Duration) {
@@ -43,6 +55,17 @@ func (r *Revocations) NoteLife(ctx context.Context, owner Owner, life time.Durat
 	if !r.shared {
 		return nil
 	}
+	// the handlers of a configuration start together, and one of them is enough to write it
+	_, err, _ := r.lives.noting.Do(owner.lifeKey()+" "+life.String(), func() (any, error) {
+		if known, _, fresh := r.lives.known(owner); fresh && known >= life {
+			return nil, nil
+		}
+		return nil, r.noteLife(ctx, owner, life, now)
+	})
+	return err
+}
+
+func (r *Revocations) noteLife(ctx context.Context, owner Owner, life time.Duration, now time.Time) error {
 	unlock, err := r.patient.lock(ctx, "locks/"+owner.lifeKey(), lockWait)
 	if err != nil {
 		return fmt.Errorf("noting the life of sessions: %w", err)
@@ -69,18 +92,16 @@ func (r *Revocations) Life(ctx context.Context, owner Owner) (time.Duration, err
 	if !r.shared {
 		return 0, nil
 	}
-	r.lives.mu.Lock()
-	known, ok := r.lives.of[owner]
-	r.lives.mu.Unlock()
-	if ok && time.Since(known.at) < lifeInterval {
-		return known.life, nil
+	known, ok, fresh := r.lives.known(owner)
+	if fresh {
+		return known, nil
 	}
 	life, err := r.readLife(ctx, owner)
 	switch {
 	case err == nil:
 		r.lives.note(owner, life)
 	case ok:
-		return known.life, nil // it has not become shorter
+		return known, nil // it has not become shorter
 	}
 	return life, err
 }

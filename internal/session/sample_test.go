@@ -106,12 +106,12 @@ func TestSample(t *testing.T) {
 		"stretched": {secrets, old.Stretched, &sampleSession, false},
 		"generated": {ring, old.Generated, &sampleSession, true},
 	} {
-		got, current, err := OpenSession(ctx, test.sealer, old.Binding, test.sealed)
+		got, current, err := openSession(ctx, test.sealer, old.Binding, test.sealed)
 		if err != nil || current != test.current || !reflect.DeepEqual(got, test.want) {
 			t.Errorf("%s: %+v, %v, %v", name, got, current, err)
 		}
 	}
-	if got, _, err := secrets.OpenReference(ctx, old.Binding, old.Reference); err != nil || *got != sampleReference {
+	if got, _, err := openReference(ctx, secrets, old.Binding, old.Reference); err != nil || *got != sampleReference {
 		t.Errorf("reference: %+v, %v", got, err)
 	}
 	if text, _, err := secrets.Open(ctx, PurposeTransaction, old.Binding, old.Login); err != nil {
@@ -146,10 +146,10 @@ func TestSampleRenewals(t *testing.T) {
 	reference := sampleReference
 	reference.LastUsed = time.Unix(1_800_000_060, 0).UTC()
 
-	if got, current, err := OpenSession(ctx, secrets, old.Binding, old.Session); err != nil || !current || !reflect.DeepEqual(got, sampleRenewed()) {
+	if got, current, err := openSession(ctx, secrets, old.Binding, old.Session); err != nil || !current || !reflect.DeepEqual(got, sampleRenewed()) {
 		t.Errorf("session: %+v, %v, %v", got, current, err)
 	}
-	if got, _, err := secrets.OpenReference(ctx, old.Binding, old.Reference); err != nil || *got != reference {
+	if got, _, err := openReference(ctx, secrets, old.Binding, old.Reference); err != nil || *got != reference {
 		t.Errorf("reference: %+v, %v", got, err)
 	}
 	if got, err := store.Load(ctx, &reference); err != nil || !reflect.DeepEqual(got, sampleRenewed()) {

@@ -61,15 +61,6 @@ func (c *Cookies) pack(s *Sealer, name string, sess *Session) (plaintext []byte,
 
 func sealedLength(plaintext int) int { return sealEncoding.EncodedLen(plaintext + sealOverhead) }
 
-// OpenSession opens what [Cookies.SealSession] sealed. The error is always [ErrSeal].
-func OpenSession(ctx context.Context, s *Sealer, b Binding, sealed string) (sess *Session, current bool, err error) {
-	sess, _, current, err = OpenCookie(ctx, s, b, sealed)
-	if err != nil || sess == nil {
-		return nil, false, ErrSeal
-	}
-	return sess, current, nil
-}
-
 // OpenCookie opens the value of a session's cookie: either a session or, if it is kept on the server, a reference to it. The
 // error is always [ErrSeal].
 func OpenCookie(ctx context.Context, s *Sealer, b Binding, sealed string) (sess *Session, ref *Reference, current bool, err error) {
@@ -107,15 +98,6 @@ func (s *Sealer) SealReference(ctx context.Context, b Binding, ref *Reference) (
 		return "", fmt.Errorf("sealing a session reference: %w", err)
 	}
 	return sealed, nil
-}
-
-// OpenReference opens what [Sealer.SealReference] sealed. The error is always [ErrSeal].
-func (s *Sealer) OpenReference(ctx context.Context, b Binding, sealed string) (ref *Reference, current bool, err error) {
-	_, ref, current, err = OpenCookie(ctx, s, b, sealed)
-	if err != nil || ref == nil {
-		return nil, false, ErrSeal
-	}
-	return ref, current, nil
 }
 
 func (s *Sealer) deflate(wire []byte) ([]byte, error) {

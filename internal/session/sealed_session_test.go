@@ -3,6 +3,7 @@ package session
 import (
 	"bytes"
 	"compress/flate"
+	"context"
 	"errors"
 	"fmt"
 	"reflect"
@@ -83,7 +84,7 @@ func TestSealSession(t *testing.T) {
 				before.IDToken = ""
 			}
 			for range 2 { // the second one with what the first left behind for it
-				got, current, err := OpenSession(t.Context(), s, b, sealed)
+				got, current, err := openSession(t.Context(), s, b, sealed)
 				if err != nil || !current || !reflect.DeepEqual(got, &before) {
 					t.Errorf("it does not come back: %v", err)
 				}
@@ -135,14 +136,14 @@ func TestOpenCookie(t *testing.T) {
 	if sess != nil || !reflect.DeepEqual(ref, fullReference()) || !current || err != nil {
 		t.Errorf("reference: %+v, %+v, %v, %v", sess, ref, current, err)
 	}
-	ref, current, err = s.OpenReference(t.Context(), testBinding, reference)
+	ref, current, err = openReference(t.Context(), s, testBinding, reference)
 	if !reflect.DeepEqual(ref, fullReference()) || !current || err != nil {
 		t.Errorf("reference: %+v, %v, %v", ref, current, err)
 	}
-	if sess, _, err := OpenSession(t.Context(), s, testBinding, reference); sess != nil || !isErrSeal(err) {
+	if sess, _, err := openSession(t.Context(), s, testBinding, reference); sess != nil || !isErrSeal(err) {
 		t.Errorf("a reference opens as a session: %+v, %v", sess, err)
 	}
-	if ref, _, err := s.OpenReference(t.Context(), testBinding, session); ref != nil || !isErrSeal(err) {
+	if ref, _, err := openReference(t.Context(), s, testBinding, session); ref != nil || !isErrSeal(err) {
 		t.Errorf("a session opens as a reference: %+v, %v", ref, err)
 	}
 
@@ -212,7 +213,7 @@ func TestChunksMixed(t *testing.T) {
 			browser[name(i)] = part
 		}
 		for _, sealed := range received(c, true, cookieLine(browser)).Session {
-			if sess, _, err := OpenSession(t.Context(), s, testBinding, sealed); err == nil {
+			if sess, _, err := openSession(t.Context(), s, testBinding, sealed); err == nil {
 				return sess.Subject
 			}
 		}
@@ -236,4 +237,20 @@ func TestChunksMixed(t *testing.T) {
 			t.Errorf("opened for %s", who)
 		}
 	}
+}
+
+// openSession opens what [Cookies.SealSession] sealed.
+func openSession(ctx context.Context, s *Sealer, b Binding, sealed string) (sess *Session, current bool, err error) {
+	if sess, _, current, err = OpenCookie(ctx, s, b, sealed); err == nil && sess == nil {
+		err = ErrSeal
+	}
+	return sess, current && err == nil, err
+}
+
+// openReference opens what [Sealer.SealReference] sealed.
+func openReference(ctx context.Context, s *Sealer, b Binding, sealed string) (ref *Reference, current bool, err error) {
+	if _, ref, current, err = OpenCookie(ctx, s, b, sealed); err == nil && ref == nil {
+		err = ErrSeal
+	}
+	return ref, current && err == nil, err
 }

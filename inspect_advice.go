@@ -1,0 +1,140 @@
+package openidconnect
+
+import (
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/caddy-openid-connect/caddy-openid-connect/internal/provider"
+)
+
+const scopeOfflineAccess = "offline_access"
+
+// clientAuthentication chooses the way for the client to authenticate that takes the least setting up, and the line that it takes.
+func (i *inspected) clientAuthentication() (method, setting string) {
+	offered := i.metadata.TokenAuthMethods
+	switch {
+	case len(offered) == 0, slices.Contains(offered, provider.ClientSecretBasic):
+		return provider.ClientSecretBasic, ""
+	case slices.Contains(offered, provider.ClientSecretPost):
+		return provider.ClientSecretPost, "token_endpoint_auth_method " + provider.ClientSecretPost
+	case slices.Contains(offered, provider.PrivateKeyJWT):
+		return provider.PrivateKeyJWT, "client_private_key /etc/caddy/client.pem"
+	case slices.Contains(offered, provider.ClientSecretJWT):
+		return provider.ClientSecretJWT, "token_endpoint_auth_method " + provider.ClientSecretJWT
+	case slices.Contains(offered, provider.None):
+		return "PKCE alone, as a public client", "-"
+	}
+	for _, method := range []string{provider.TLSClientAuth, provider.SelfSignedTLSClientAuth} {
+		if slices.Contains(offered, method) {
+			return method, "tls_client_certificate /etc/caddy/client.crt /etc/caddy/client.key\ntoken_endpoint_auth_method " + method
+		}
+	}
+	return "", ""
+}
+
+// stringsOf returns the strings of a list in JSON.
+func stringsOf(value any) (list []string) {
+	values, _ := value.([]any)
+	for _, value := range values {
+		if text, ok := value.(string); ok {
+			list = append(list, text)
+		}
+	}
+	return list
+}
+
+// writeCaddyfile shows what to write for a site, and what to tell the provider of it.
+func (i *inspected) writeCaddyfile(site, upstream string) {
+	if i.metadata == nil || !plainURL.MatchString(strings.ReplaceAll(i.Issuer, provider.TenantPlaceholder, "")) || !plainURL.MatchString(i.Discovery) {
+		return
+	}
+	var lines []string
+	add := func(line string) { lines = append(lines, line) }
+	first := i.Issuer
+	template := strings.Contains(i.Issuer, provider.TenantPlaceholder)
+	switch atIssuer := i.discoveredByIssuer(); {
+	case template:
+		first = ""
+		add("discovery " + i.Discovery)
+		add("tenants 00000000-0000-0000-0000-000000000000")
+	case !atIssuer:
+		add("discovery " + i.Discovery)
+	}
+	if i.Logins {
+		i.addLogin(add)
+	} else {
+		add("bearer_only")
+		add("audience " + originOfSite(site))
+	}
+	var text strings.Builder
+	fmt.Fprintf(&text, "%s {\n\topenid_connect %s{\n", site, strings.TrimPrefix(first+" ", " "))
+	for _, line := range lines {
+		for _, single := range strings.Split(line, "\n") {
+			text.WriteString("\t\t" + single + "\n")
+		}
+	}
+	fmt.Fprintf(&text, "\t}\n\treverse_proxy %s\n}\n", upstream)
+	i.Caddyfile = text.String()
+}
+
+func (i *inspected) addLogin(add func(line string)) {
+	method, setting := i.clientAuthentication()
+	add("client_id {env.OIDC_CLIENT_ID}")
+	if setting != "-" && method != provider.PrivateKeyJWT && method != provider.TLSClientAuth && method != provider.SelfSignedTLSClientAuth {
+		add("client_secret {env.OIDC_CLIENT_SECRET}")
+	}
+	if setting != "" && setting != "-" {
+		add(setting)
+	}
+	scopes := []string{scopeOpenID}
+	for _, scope := range []string{"profile", "email", scopeOfflineAccess} {
+		if slices.Contains(i.Supported["scopes_supported"], scope) && (scope != scopeOfflineAccess || !i.isKeycloak()) {
+			scopes = append(scopes, scope)
+		}
+	}
+	if len(scopes) > 1 {
+		add("scope " + strings.Join(scopes, " "))
+	}
+	if u, err := url.Parse(i.Issuer); err == nil && u.Host == "accounts.google.com" {
+		add("authorization_params access_type offline") // what Google has in place of the scope offline_access
+		add("prompt consent")
+	}
+}
+
+// isKeycloak recognizes a provider whose offline_access means something else: a session that nobody's logout ends. Its refresh tokens come
+// without it.
+func (i *inspected) isKeycloak() bool {
+	return strings.Contains(i.Endpoints["token_endpoint"], "/protocol/openid-connect/")
+}
+
+// discoveredByIssuer reports whether the issuer alone leads to its metadata.
+func (i *inspected) discoveredByIssuer() bool {
+	return slices.Contains(provider.MetadataURLs(i.Issuer), i.Discovery)
+}
+
+// register lists what the provider wants to know of a site.
+func (i *inspected) register(site string) {
+	if !i.Logins {
+		return
+	}
+	origin := originOfSite(site)
+	i.Register = append(i.Register, registration{"redirect URI", origin + defaultPathPrefix + endpointCallback})
+	if i.Endpoints["end_session_endpoint"] != "" {
+		i.Register = append(i.Register, registration{"post-logout redirect URI", origin + defaultPathPrefix + endpointLoggedOut})
+	}
+	if i.document["backchannel_logout_supported"] == true {
+		i.Register = append(i.Register, registration{"back-channel logout URL", origin + defaultPathPrefix + endpointBackchannelLogout})
+	}
+}
+
+// originOfSite is where browsers find the site of a Caddyfile's address: on https unless it says otherwise.
+func originOfSite(site string) string {
+	scheme, host, ok := strings.Cut(site, "://")
+	if !ok {
+		scheme, host = "https", site
+	}
+	host, _, _ = strings.Cut(host, "/")
+	return scheme + "://" + host
+}
