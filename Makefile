@@ -52,12 +52,20 @@ test-redis: ## Test the session store on Redis; needs redis-server too
 	cd redis && go test -race -timeout 20m ./...
 
 .PHONY: e2e
-e2e: ## Test against real providers and several instances; needs Node.js, npm, Chromium, Java, Maven and redis-server too
+e2e: ## Test against real providers and several instances; needs Node.js, npm, Chromium, Java, Maven and what .ci/run installs
 	cd e2e && go test -count=1 -p 1 -timeout 30m ./...
 
 .PHONY: soak
 soak: ## Use sessions for minutes against a provider that fails; needs redis-server; SOAK="-duration 10m"
 	cd e2e && go run ./soak $(SOAK)
+
+.PHONY: matrix
+matrix: ## Try five real providers and write docs/provider-matrix.md; needs what e2e needs, and glewlwyd
+	cd e2e && go test -count=1 -timeout 30m -run '^TestMatrix$$' . -args -write-matrix
+
+.PHONY: chaos
+chaos: ## Have everything fail under load, for minutes; needs redis-server; CHAOS="-only sockets -duration 30s"
+	cd e2e && go run ./chaos $(CHAOS)
 
 .PHONY: golden
 golden: ## Write the golden files and the generated tables of the docs anew; read the difference before you commit it
@@ -75,7 +83,7 @@ bench: ## Run the Go benchmarks
 	go test -run '^$$' -bench . -benchmem ./...
 
 .PHONY: bench-compare
-bench-compare: ## Compare with plain Caddy, side by side; needs wrk, redis-server and two cores; BENCH="-cases storm"
+bench-compare: ## Compare with plain Caddy, or with BENCH="-peers -write" with other gateways; needs wrk, redis-server, two quiet cores
 	cd bench && go run . $(BENCH)
 
 # Check

@@ -121,7 +121,7 @@ func (rt *runtime) endByOperator(ctx context.Context, request *revokeRequest) (c
 	}
 	ended := session.Revocation{Owner: l.owner(), SID: request.SID, Subject: request.Subject, Created: now}
 	count, err = rt.endAll(ctx, ended)
-	ended.Until = l.longest(ctx, now)
+	ended.Until = l.latestEnd(ctx, now)
 	err = errors.Join(err, rt.awaitWritten(ctx, now, ended))
 	rt.logger.Info("sessions ended by an operator", zap.String("issuer", rt.issuerName), zap.String("client_id", l.clientID),
 		zap.Int("count", count), zap.String("by", by), zap.String("user_id", request.Subject))

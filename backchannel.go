@@ -44,7 +44,7 @@ func (rt *runtime) serveBackchannelLogout(w http.ResponseWriter, r *http.Request
 		return rt.refuseLogoutToken(w, r, st, refused)
 	}
 	l, now := rt.login, rt.now()
-	if l.memory.hasCarriedOut(token.id, now) {
+	if l.logouts.hasCarriedOut(token.id, now) {
 		w.WriteHeader(http.StatusOK) // it has been carried out; sessions of the same name may have begun since
 		return nil
 	}
@@ -60,13 +60,13 @@ func (rt *runtime) serveBackchannelLogout(w http.ResponseWriter, r *http.Request
 		all = append(all, session.Revocation{Owner: l.owner(), Subject: token.subject, WithoutSID: true, Issued: token.IssuedAt})
 	}
 	// one that is repeated meanwhile gets what the first one gets
-	_, err, _ := l.memory.logouts.Do(token.id, func() (any, error) {
-		if l.memory.hasCarriedOut(token.id, now) {
+	_, err, _ := l.logouts.flight.Do(token.id, func() (any, error) {
+		if l.logouts.hasCarriedOut(token.id, now) {
 			return nil, nil
 		}
 		count, err := rt.endAll(r.Context(), all...)
 		if err == nil {
-			l.memory.carriesOut(token.id, token.Expiry.Add(rt.policy.skew), now)
+			l.logouts.carriesOut(token.id, token.Expiry.Add(rt.policy.skew), now)
 			rt.tellBackchannelLogout(r, token, count)
 		}
 		return nil, err

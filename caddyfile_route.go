@@ -114,7 +114,9 @@ func (h *Handler) ownPaths() ([]string, error) {
 	if h.BearerOnly {
 		return paths, nil
 	}
-	for _, setting := range []struct{ field, value string }{{"redirect_uri", h.RedirectURI}, {"path_prefix", h.PathPrefix}, {"logout_path", h.LogoutPath}} {
+	for _, setting := range []struct{ field, value string }{
+		{"redirect_uri", h.RedirectURI}, {"path_prefix", h.PathPrefix}, {"logout_path", h.LogoutPath},
+	} {
 		if strings.Contains(setting.value, "{") {
 			return nil, fieldError(setting.field, "a directive with a matcher needs it without placeholders, to find its own endpoints")
 		}

@@ -260,7 +260,8 @@ func (rt *runtime) redeem(
 		return refused
 	}
 	if l.isRevoked(sess, rt.now()) {
-		// it is of the very second in which earlier ones have ended; one whose ID token is as old as a logout token stays among them
+		// Sessions have whole seconds: a logout in this very second has ended all that began in it. This login came after it, so its session
+		// begins in the next second. It stays ended where its ID token is not younger than the logout token either.
 		sess.Created = sess.Created.Add(time.Second)
 	}
 	received := v.cookies
@@ -284,7 +285,7 @@ func (rt *runtime) redeem(
 			continue
 		}
 		if l.store == nil && l.renewals.look(old.Session, rt.now()).kind == standingSpent {
-			continue // a copy of what has been replaced long ago: whoever has the newest cookie is somebody else
+			continue // a copy of a cookie that was replaced long ago: whoever has the newest one may be somebody else, and stays signed in
 		}
 		l.memory.supersede(old.ID, rt.now().Add(min(l.absolute, 24*time.Hour)))
 		rt.forgetSession(ctx, old)

@@ -38,14 +38,15 @@ provider cannot be used, the token is refused, an attribute has no counterpart.`
 // exitNo ends a command that has found out what it was asked, when that is a no.
 const exitNo = 2
 
-// endWithNo ends a command with [exitNo] and without another word.
+// endWithNo ends a command with [exitNo] and without another word. Caddy's type for an error with an exit code is not exported; this is the way
+// to make one.
 func endWithNo(cmd *cobra.Command) error {
 	cmd.SilenceErrors = true
 	return caddycmd.WrapCommandFuncForCobra(func(caddycmd.Flags) (int, error) { return exitNo, nil })(cmd, nil)
 }
 
 // maxCommandInput bounds what commands read.
-const maxCommandInput = 4 << 20
+const maxCommandInput = 16 << 20
 
 // readInput reads a file, or the standard input if its name is "-".
 func readInput(cmd *cobra.Command, name string) ([]byte, error) {

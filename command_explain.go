@@ -13,6 +13,9 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// askWithoutOffline is [askOnline] in the words of the command.
+const askWithoutOffline = "run it without --offline"
+
 type explainOptions struct {
 	config, adapter string
 	site, path      string
@@ -89,6 +92,12 @@ func (o *explainOptions) run(cmd *cobra.Command, token string) error {
 	if err != nil {
 		return err
 	}
+	if o.offline {
+		explained.Hint = strings.ReplaceAll(explained.Hint, askOnline, askWithoutOffline)
+		for i := range explained.Notes {
+			explained.Notes[i] = strings.ReplaceAll(explained.Notes[i], askOnline, askWithoutOffline)
+		}
+	}
 	if note != "" {
 		explained.Notes = append(explained.Notes, note)
 	}
@@ -109,7 +118,7 @@ func (o *explainOptions) provision(cmd *cobra.Command) (*caddyhttp.App, error) {
 	if err != nil {
 		return nil, err
 	}
-	if text, err = o.adapt(text); err != nil {
+	if text, err = o.adapt(cmd, text); err != nil {
 		return nil, err
 	}
 	var config *caddy.Config
@@ -140,7 +149,7 @@ func (o *explainOptions) provision(cmd *cobra.Command) (*caddyhttp.App, error) {
 }
 
 // adapt makes JSON of the configuration, by the adapter that is named or, as Caddy itself does, by the name of the file.
-func (o *explainOptions) adapt(text []byte) ([]byte, error) {
+func (o *explainOptions) adapt(cmd *cobra.Command, text []byte) ([]byte, error) {
 	name := o.adapter
 	base := strings.ToLower(filepath.Base(o.config))
 	if name == "" && !strings.HasSuffix(base, ".json") {
@@ -156,9 +165,12 @@ func (o *explainOptions) adapt(text []byte) ([]byte, error) {
 	if adapter == nil {
 		return nil, fmt.Errorf("there is no config adapter %q", name)
 	}
-	adapted, _, err := adapter.Adapt(text, map[string]any{"filename": o.config})
+	adapted, warnings, err := adapter.Adapt(text, map[string]any{"filename": o.config})
 	if err != nil {
 		return nil, fmt.Errorf("adapting %s: %w", o.config, err)
+	}
+	for _, warning := range warnings {
+		fmt.Fprintf(cmd.ErrOrStderr(), "Warning: %s\n", warning)
 	}
 	return adapted, nil
 }

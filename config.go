@@ -244,7 +244,7 @@ func resolve(v reflect.Value, field string, replace func(string) (string, error)
 			return fieldError(field, "%v", err)
 		default:
 			// what stands in braces may be a part of a secret
-			return fieldError(field, `has an unrecognized placeholder; write a literal brace as \{`)
+			return fieldError(field, `has an unrecognized placeholder; only {env.*} and {file.*} are replaced here; write a literal brace as \{`)
 		}
 		v.SetString(resolved)
 	case reflect.Pointer:

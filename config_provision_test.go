@@ -76,11 +76,11 @@ func TestProvisionErrors(t *testing.T) {
 		},
 		"certificate that is not there": {
 			`"tls_client_certificate":{"certificate":"$DIR/missing.pem","key":"$DIR/private.pem"}`,
-			"tls_client_certificate: open $DIR/missing.pem: no such file or directory",
+			"tls_client_certificate: reading $DIR/missing.pem and $DIR/private.pem: open $DIR/missing.pem: no such file or directory",
 		},
 		"certificate that is none": {
 			`"tls_client_certificate":{"certificate":"$DIR/garbage","key":"$DIR/private.pem"}`,
-			"tls_client_certificate: tls: failed to find any PEM data in certificate input",
+			"tls_client_certificate: reading $DIR/garbage and $DIR/private.pem: tls: failed to find any PEM data in certificate input",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

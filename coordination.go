@@ -17,19 +17,20 @@ const (
 	lockPoll = 50 * time.Millisecond
 	// stuckLock is how long a lock may be held without any result before it is taken for one that nobody will ever give back.
 	stuckLock = 2 * time.Minute
-	// askedWait is for how long somebody else who has sent the refresh token may yet tell what came of it, his lock being over: he is dead, or
-	// could not reach the storage.
-	askedWait = 3 * time.Second
-	// secondLook is when the result of another instance is looked for once more: the provider may have answered it, and not yet it us.
+	// announcedWait is how long to wait, when the lock of another instance has ended after it announced that it would send the refresh token, for
+	// that instance to tell the result: it may have died, or the storage may have been out of its reach.
+	announcedWait = 3 * time.Second
+	// secondLook is when the result of another instance is looked for once more, after the provider has refused the token to us: the other may
+	// have been answered, and not have written the result yet.
 	secondLook = 300 * time.Millisecond
 )
 
 // turn is the right to renew one session, which one instance has at a time.
 type turn struct {
-	rt     *runtime
-	opened *openedSession
-	unlock func() // nil: only this process is kept out
-	asked  bool   // somebody else has sent the refresh token, and it is not known what came of that
+	rt        *runtime
+	opened    *openedSession
+	unlock    func() // nil: only this process is kept out
+	announced bool   // another instance has said that it would send the refresh token, and not what came of that
 }
 
 func (t *turn) end() {
@@ -46,7 +47,7 @@ func (rt *runtime) takeTurn(ctx context.Context, opened *openedSession) (_ *turn
 	if t.isSettled(ctx) {
 		return nil, true
 	}
-	if l.shared == nil || t.isAlone() {
+	if l.shared == nil || t.isWithoutStorage() {
 		return t, false
 	}
 	type lock struct {
@@ -70,7 +71,7 @@ func (rt *runtime) takeTurn(ctx context.Context, opened *openedSession) (_ *turn
 			}
 			t.unlock = got.unlock
 			l.renewals.unstick(opened.ID)
-			if t.isSettled(ctx) || t.asked && t.settlesLate(ctx) || !t.mark(ctx) {
+			if t.isSettled(ctx) || t.announced && t.settlesLate(ctx) || !t.mark(ctx) {
 				t.end()
 				return nil, true
 			}
@@ -88,11 +89,14 @@ func (rt *runtime) takeTurn(ctx context.Context, opened *openedSession) (_ *turn
 	}
 }
 
-// isAlone reports whether there is nobody to agree with, as far as anybody can tell: what instances share does not answer.
-func (t *turn) isAlone() bool { return t.goesAlone() && t.rt.login.renewals.storageFailing(t.rt.now()) }
+// isWithoutStorage reports whether the session is renewed without agreeing with other instances, as what they share does not answer.
+func (t *turn) isWithoutStorage() bool {
+	return t.renewsWithoutStorage() && t.rt.login.renewals.storageFailing(t.rt.now())
+}
 
-// goesAlone reports whether the session is renewed even so. It is when it cannot wait, and can be kept: others may have renewed it.
-func (t *turn) goesAlone() bool {
+// renewsWithoutStorage reports whether the session is renewed although the storage fails, so that other instances cannot be kept from doing the
+// same. It is where its access token has expired and the renewed session can be kept, which is in its cookie.
+func (t *turn) renewsWithoutStorage() bool {
 	return t.rt.login.store == nil && (hasExpired(t.opened.Session, t.rt.now()) || t.opened.AccessToken == "" && t.rt.headers.accessToken)
 }
 
@@ -102,7 +106,7 @@ func (t *turn) withoutStorage(err error) (settled bool) {
 	if rt.login.store == nil && errors.Is(err, context.DeadlineExceeded) {
 		rt.login.renewals.storageFails(now) // one that answers with an error costs nothing to ask again
 	}
-	if t.goesAlone() {
+	if t.renewsWithoutStorage() {
 		rt.warnOfStorage("renewals are coordinated within this process alone, as the storage fails", err)
 		return false
 	}
@@ -113,7 +117,7 @@ func (t *turn) withoutStorage(err error) (settled bool) {
 
 // settlesLate waits for what came of a refresh token that somebody else has sent.
 func (t *turn) settlesLate(ctx context.Context) bool {
-	late := time.NewTimer(askedWait)
+	late := time.NewTimer(announcedWait)
 	defer late.Stop()
 	poll := time.NewTicker(lockPoll)
 	defer poll.Stop()
@@ -179,7 +183,7 @@ func (t *turn) isSettled(ctx context.Context) bool {
 		}
 	}
 	switch {
-	case l.shared == nil, t.isAlone():
+	case l.shared == nil, t.isWithoutStorage():
 		return false
 	case l.store == nil && l.renewals.storageFailing(now):
 		l.renewals.postpone(old.Session, end, now)
@@ -193,10 +197,10 @@ func (t *turn) isSettled(ctx context.Context) bool {
 	case err != nil:
 		return t.withoutStorage(err)
 	case known == nil:
-		t.asked = false
+		t.announced = false
 		return false
 	}
-	t.asked = known.Generation == old.Generation && !known.Asked.IsZero()
+	t.announced = known.Generation == old.Generation && !known.Asked.IsZero()
 	return l.renewals.adopt(old.Session, known, known.Until.Add(-rt.refresh.grace), end, now, rt.refresh.grace)
 }
 
@@ -262,7 +266,7 @@ func (t *turn) publish(ctx context.Context, news *session.Renewal) {
 	}
 	if l.store == nil && l.renewals.storageFailing(t.rt.now()) || !tell(ctx) {
 		if news.Failures == 0 { // that the provider is away they will find out
-			l.renewals.untold.add(t.opened.ID, tell)
+			l.renewals.unpublished.add(t.opened.ID, tell)
 		}
 	}
 }

@@ -227,7 +227,8 @@ var answers = map[Reason]answer{
 	},
 	reasonCodeExchangeFailed: {
 		http.StatusBadGateway, codeServerError, "The identity provider did not complete the login.",
-		"invalid_client or unauthorized_client: check client_id, client_secret and token_endpoint_auth_method; invalid_grant: the code was used or too old, or redirect_uri differs",
+		"invalid_client or unauthorized_client: check client_id, client_secret and token_endpoint_auth_method; " +
+			"invalid_grant: the code was used or too old, or redirect_uri differs",
 	},
 	reasonNonceMismatch: {
 		http.StatusBadRequest, codeInvalidResponse, "The answer does not belong to this login.",
@@ -251,7 +252,7 @@ var answers = map[Reason]answer{
 	},
 	reasonSessionTooLarge: {
 		http.StatusBadRequest, codeServerError, "The account carries more data than a session can hold.",
-		"have the provider send fewer claims (see got for the biggest), or use session { storage caddy }",
+		"have the provider send fewer claims (see got for the biggest), or, if it is kept in the cookie, use session { storage caddy }",
 	},
 	reasonLoginLoop: {
 		http.StatusBadRequest, codeServerError, "You were signed in several times, but this site never saw the session.",
@@ -285,7 +286,7 @@ var answers = map[Reason]answer{
 	},
 	reasonRefreshRejected: {
 		http.StatusUnauthorized, codeLoginRequired, "Authentication is required.",
-		"the provider no longer takes the session's refresh token: see got; signed out there, disabled, or the token has its own end",
+		"the provider no longer takes the session's refresh token: see got; the user may have signed out or been disabled there, or the refresh token has expired",
 	},
 	reasonRefreshUnavailable: {
 		http.StatusServiceUnavailable, codeUnavailable, "The session cannot be renewed at the moment.",
@@ -314,7 +315,7 @@ var answers = map[Reason]answer{
 	},
 	reasonLogoutTokenInvalid: {
 		http.StatusBadRequest, codeInvalidRequest, "The logout token is not valid.",
-		"see error, expected and got; the provider must know this client_id, and sign as it signs ID tokens",
+		"see expected, got and error, which begins with the reason code; the provider must know this client_id, and sign as it signs ID tokens",
 	},
 	reasonCrossSiteLogout: {
 		http.StatusForbidden, codeAccessDenied, "Another site tried to sign you out here.",

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
@@ -35,9 +36,10 @@ type explanation struct {
 
 // What an explanation adds where a request would know more.
 const (
-	hintOffline   = "this takes a call to the provider, which was not made: ask again online"
+	askOnline     = `ask again with "online": true`
+	hintOffline   = "this takes a call to the provider, which was not made: " + askOnline
 	hintIgnored   = "ignore_bearer is on: this handler judges sessions alone and leaves bearer tokens to the upstream"
-	noteOldKeys   = "the provider's keys were not fetched again, as they may be for a request: ask again online"
+	noteOldKeys   = "the provider's keys were not fetched again, as they may be for a request: " + askOnline
 	noteOldAnswer = "the provider was not asked: it said so when a request brought this token, not long ago"
 	noteNoHeaders = "introspection_addon_headers were not sent, as there is no request"
 	noteDPoP      = "the token is bound to a DPoP key: a request must send it with the DPoP scheme and a proof of that key"
@@ -79,11 +81,12 @@ func (rt *runtime) explain(ctx context.Context, raw string, online bool) (*expla
 		}
 	}
 	id, refused := trial.authenticate(r, nil, token, schemeBearer)
+	unproven := false
 	if refused != nil && refused.reason == reasonUnbound {
 		// who asks has no key to prove; whatever else is wrong is still to be found
 		if waived := trial.waiveProof(token, r); len(waived) > 0 {
 			if id, refused = trial.authenticate(r, nil, token, schemeBearer); refused == nil || refused.reason != reasonUnbound {
-				notes = append(notes, waived...)
+				notes, unproven = append(notes, waived...), true
 			}
 		}
 	}
@@ -97,6 +100,9 @@ func (rt *runtime) explain(ctx context.Context, raw string, online bool) (*expla
 		explained.Issuer = id.issuer
 	}
 	explained.Passed, explained.Failed = stepsBefore(rt.steps(token), explained.Reason)
+	if unproven {
+		explained.Passed = slices.DeleteFunc(explained.Passed, func(name string) bool { return name == stepProof })
+	}
 	explained.Notes = notes
 	return explained, nil
 }

@@ -8,6 +8,9 @@ type step struct {
 	reasons []Reason
 }
 
+// stepProof is passed by tokens that are bound to nothing, and by others with the proof that a request brings.
+const stepProof = "proof"
+
 var providerReasons = []Reason{reasonProviderUnreachable, reasonDiscoveryFailed, reasonDiscoveryIssuerMismatch}
 
 // steps returns what a token of this handler goes through, in the order of the code. A reason that may end more than one step stands at
@@ -24,7 +27,7 @@ func (rt *runtime) steps(raw string) []step {
 		{"audience", []Reason{reasonWrongAudience}},
 	}
 	rules := []step{
-		{"proof", []Reason{reasonUnbound, reasonProofInvalid, reasonProofReplayed}},
+		{stepProof, []Reason{reasonUnbound, reasonProofInvalid, reasonProofReplayed}},
 		{"rules", []Reason{reasonInsufficientScope, reasonClaimRequired, reasonClaimDenied}},
 	}
 	switch {

@@ -28,7 +28,7 @@ func (rt *runtime) serveFrontchannelLogout(w http.ResponseWriter, r *http.Reques
 		rt.endBySID(r, st, sid)
 		st.setCookies(w.Header(), st.visit.reply)
 	}
-	// whatever is around the handler may say who can frame its pages, which this must be let out of
+	// directives around this one may forbid framing; this page has to be framed
 	w.Header().Del("X-Frame-Options")
 	w.Header().Set("Content-Security-Policy", "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors *")
 	w.Header().Set("Referrer-Policy", "no-referrer")
@@ -73,25 +73,25 @@ func (rt *runtime) endBySID(r *http.Request, st *requestState, sid string) {
 	var err error
 	repeated := "frame of " + sid
 	switch {
-	case !own && l.memory.hasCarriedOut(repeated, now):
+	case !own && l.logouts.hasCarriedOut(repeated, now):
 		return // anybody can load the frame again and again
-	case own || l.memory.hasSeenSID(sid, now):
+	case own || l.logouts.hasSeenSID(sid, now):
 		count, err = rt.endAll(r.Context(), ended)
-	case !l.memory.mayAsk():
+	case !l.logouts.beginLookup():
 		return // strangers can ask for any name, and the storage is for others too
 	case l.store != nil:
 		count, err = rt.endStored(r.Context(), ended)
-		l.memory.asked()
+		l.logouts.endLookup()
 	default:
 		known := l.revocations.KnowsSID(r.Context(), l.owner(), sid)
-		l.memory.asked()
+		l.logouts.endLookup()
 		if !known {
 			return
 		}
 		count, err = rt.endAll(r.Context(), ended)
 	}
 	if own || count > 0 {
-		l.memory.carriesOut(repeated, now.Add(frameInterval), now)
+		l.logouts.carriesOut(repeated, now.Add(frameInterval), now)
 	}
 	switch {
 	case err != nil && !l.renewals.mayTellStore(now):
@@ -110,7 +110,7 @@ func (rt *runtime) endBySID(r *http.Request, st *requestState, sid string) {
 func (rt *runtime) noteSID(sess *session.Session) {
 	l := rt.login
 	if l.frontchannel && sess.SID != "" {
-		l.memory.noteSID(sess.SID, l.endOf(sess), rt.now())
+		l.logouts.noteSID(sess.SID, l.endOf(sess), rt.now())
 	}
 }
 

@@ -80,7 +80,7 @@ func wantNoCookie(t testing.TB, r *optest.Response) {
 
 // remembered is how many names of sessions a site remembers.
 func (s *site) remembered() int {
-	memory := s.handler.runtime.login.memory
+	memory := s.handler.runtime.login.logouts
 	memory.mu.Lock()
 	defer memory.mu.Unlock()
 	return len(memory.sids)

@@ -128,6 +128,10 @@ func (rt *runtime) serveAnonymous(w http.ResponseWriter, r *http.Request, next c
 	}
 }
 
+// toldElsewhere are ends of sessions that get no line of their own here: anybody can send a cookie that cannot be opened, and what became of a
+// renewal was told when it happened.
+var toldElsewhere = []Reason{reasonSessionInvalid, reasonRefreshRejected, reasonRefreshUnavailable}
+
 // deleteDead has the browser drop the cookie of a session that is none any more. It is told so once: a page that was asked for at the same
 // time must not delete what a login has written in between.
 func (rt *runtime) deleteDead(r *http.Request, st *requestState) {
@@ -136,7 +140,7 @@ func (rt *runtime) deleteDead(r *http.Request, st *requestState) {
 		return
 	}
 	v.reply = l.cookies.DeleteSession(&v.cookies, v.secure)
-	if !slices.Contains([]Reason{reasonSessionInvalid, reasonRefreshRejected, reasonRefreshUnavailable}, st.dead) { // which anybody can send, or was told when it happened
+	if !slices.Contains(toldElsewhere, st.dead) {
 		rt.logger.Info("session ended", zap.String("reason", string(st.dead)), zap.String("hint", answers[st.dead].hint),
 			zap.String("issuer", rt.issuerName), zap.String("host", r.Host), zap.String("request_id", requestID(r)))
 		subject := ""

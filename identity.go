@@ -69,8 +69,8 @@ func (h *identityHeaders) protect() {
 	}
 }
 
-// foldHeaderName maps all spellings of a header that some upstream may take for the same to one: case, and "_" or "." for "-", which
-// CGI-like interfaces do not tell apart.
+// foldHeaderName maps all spellings of a header that some upstream may take for the same to one: in lower case, and with "-" for whatever is
+// neither a letter nor a digit, as CGI-like interfaces do not tell "_", "." and "-" apart.
 func foldHeaderName(name string) string {
 	folded := []byte(name)
 	for i, c := range folded {

@@ -175,7 +175,7 @@ func (i *inspected) judgeKeys(in *provider.Inspection) {
 func (i *inspected) judgeLogin(metadata *provider.Metadata) {
 	if metadata.Authorization == "" || metadata.Token == "" {
 		found := i.find(findingNote, "login", "this provider does not log users in: it has no authorization_endpoint and token_endpoint")
-		found.Hint = "its tokens can be accepted with bearer_only; to log users in, put a provider such as Dex or Keycloak in front of it"
+		found.Hint = "its tokens can be accepted with bearer_only; to log users in, put a provider such as Dex or Keycloak before it"
 		return
 	}
 	i.Logins = true
@@ -197,16 +197,16 @@ func (i *inspected) judgeLogin(metadata *provider.Metadata) {
 		found := i.find(findingProblem, "ID token", "the signature algorithms of ID tokens are not accepted")
 		found.Expected = "one of " + strings.Join(jose.AsymmetricAlgorithms(), " ")
 		found.Got = strings.Join(metadata.IDTokenSigningAlgs, " ")
-		found.Hint = "have the provider sign by a key pair; HS256 is possible where the client_secret is its key: id_token_signed_response_alg HS256"
+		found.Hint = "have the provider sign by a key pair; where the client_secret is the key, id_token_signed_response_alg HS256 will do"
 	} else {
 		i.find(findingOK, "ID token", "signed by "+strings.Join(algorithms, ", ")+"; any other algorithm is refused")
 	}
-	if method, setting := i.clientAuthentication(); method == "" {
+	if client := i.clientAuthentication(); client == nil {
 		found := i.find(findingProblem, "client", "there is no way for the client to authenticate that both sides know")
 		found.Expected, found.Got = strings.Join(clientAuthentications, " "), strings.Join(metadata.TokenAuthMethods, " ")
 	} else {
-		found := i.find(findingOK, "client", "authenticates by "+method)
-		if setting != "" {
+		found := i.find(findingOK, "client", "authenticates by "+client.method)
+		if len(client.lines) > 0 {
 			found.Hint = "that has to be set, as below"
 		}
 	}

@@ -11,28 +11,38 @@ import (
 
 const scopeOfflineAccess = "offline_access"
 
-// clientAuthentication chooses the way for the client to authenticate that takes the least setting up, and the line that it takes.
-func (i *inspected) clientAuthentication() (method, setting string) {
-	offered := i.metadata.TokenAuthMethods
-	switch {
-	case len(offered) == 0, slices.Contains(offered, provider.ClientSecretBasic):
-		return provider.ClientSecretBasic, ""
-	case slices.Contains(offered, provider.ClientSecretPost):
-		return provider.ClientSecretPost, "token_endpoint_auth_method " + provider.ClientSecretPost
-	case slices.Contains(offered, provider.PrivateKeyJWT):
-		return provider.PrivateKeyJWT, "client_private_key /etc/caddy/client.pem"
-	case slices.Contains(offered, provider.ClientSecretJWT):
-		return provider.ClientSecretJWT, "token_endpoint_auth_method " + provider.ClientSecretJWT
-	case slices.Contains(offered, provider.None):
-		return "PKCE alone, as a public client", "-"
-	}
-	for _, method := range []string{provider.TLSClientAuth, provider.SelfSignedTLSClientAuth} {
-		if slices.Contains(offered, method) {
-			return method, "tls_client_certificate /etc/caddy/client.crt /etc/caddy/client.key\ntoken_endpoint_auth_method " + method
+// clientAdvice is how the client can authenticate.
+type clientAdvice struct {
+	method string   // for people
+	secret bool     // it takes a client_secret
+	lines  []string // of the Caddyfile, beside that
+}
+
+// clientAuthentication chooses the way that takes the least setting up; nil if there is none.
+func (i *inspected) clientAuthentication() *clientAdvice {
+	const methodSetting = "token_endpoint_auth_method "
+	for _, advice := range []struct {
+		offered string
+		clientAdvice
+	}{
+		{provider.ClientSecretBasic, clientAdvice{secret: true}},
+		{provider.ClientSecretPost, clientAdvice{secret: true, lines: []string{methodSetting + provider.ClientSecretPost}}},
+		{provider.PrivateKeyJWT, clientAdvice{lines: []string{"client_private_key /etc/caddy/client.pem"}}},
+		{provider.ClientSecretJWT, clientAdvice{secret: true, lines: []string{methodSetting + provider.ClientSecretJWT}}},
+		{provider.None, clientAdvice{method: "PKCE alone, as a public client"}},
+		{provider.TLSClientAuth, clientAdvice{lines: []string{certificateSetting, methodSetting + provider.TLSClientAuth}}},
+		{provider.SelfSignedTLSClientAuth, clientAdvice{lines: []string{certificateSetting, methodSetting + provider.SelfSignedTLSClientAuth}}},
+	} {
+		offered := i.metadata.TokenAuthMethods // without the list it is client_secret_basic (OpenID Connect Discovery section 3)
+		if slices.Contains(offered, advice.offered) || len(offered) == 0 {
+			advice.method = or(advice.method, advice.offered)
+			return &advice.clientAdvice
 		}
 	}
-	return "", ""
+	return nil
 }
+
+const certificateSetting = "tls_client_certificate /etc/caddy/client.crt /etc/caddy/client.key"
 
 // stringsOf returns the strings of a list in JSON.
 func stringsOf(value any) (list []string) {
@@ -47,7 +57,8 @@ func stringsOf(value any) (list []string) {
 
 // writeCaddyfile shows what to write for a site, and what to tell the provider of it.
 func (i *inspected) writeCaddyfile(site, upstream string) {
-	if i.metadata == nil || !plainURL.MatchString(strings.ReplaceAll(i.Issuer, provider.TenantPlaceholder, "")) || !plainURL.MatchString(i.Discovery) {
+	issuer := strings.ReplaceAll(i.Issuer, provider.TenantPlaceholder, "")
+	if i.metadata == nil || !plainURL.MatchString(issuer) || !plainURL.MatchString(i.Discovery) {
 		return
 	}
 	var lines []string
@@ -71,22 +82,21 @@ func (i *inspected) writeCaddyfile(site, upstream string) {
 	var text strings.Builder
 	fmt.Fprintf(&text, "%s {\n\topenid_connect %s{\n", site, strings.TrimPrefix(first+" ", " "))
 	for _, line := range lines {
-		for _, single := range strings.Split(line, "\n") {
-			text.WriteString("\t\t" + single + "\n")
-		}
+		text.WriteString("\t\t" + line + "\n")
 	}
 	fmt.Fprintf(&text, "\t}\n\treverse_proxy %s\n}\n", upstream)
 	i.Caddyfile = text.String()
 }
 
 func (i *inspected) addLogin(add func(line string)) {
-	method, setting := i.clientAuthentication()
 	add("client_id {env.OIDC_CLIENT_ID}")
-	if setting != "-" && method != provider.PrivateKeyJWT && method != provider.TLSClientAuth && method != provider.SelfSignedTLSClientAuth {
-		add("client_secret {env.OIDC_CLIENT_SECRET}")
-	}
-	if setting != "" && setting != "-" {
-		add(setting)
+	if client := i.clientAuthentication(); client != nil {
+		if client.secret {
+			add("client_secret {env.OIDC_CLIENT_SECRET}")
+		}
+		for _, line := range client.lines {
+			add(line)
+		}
 	}
 	scopes := []string{scopeOpenID}
 	for _, scope := range []string{"profile", "email", scopeOfflineAccess} {

@@ -29,7 +29,8 @@ var logFunctions = map[string]struct {
 	"warnOfStorage": {0, "Warn"},
 }
 
-// passedOn are the functions that write what they are given: by their callers, who are found, by warnings, and by the library for Redis.
+// passedOn are the functions that write what they are given: by their callers and by warnings, which are found, and by the library for
+// Redis.
 var passedOn = []string{"warnOfStorage", "newRuntime", "Printf"}
 
 // logMessages finds all lines that the module writes, in the root package, internal and redis.
@@ -116,7 +117,8 @@ func literalOf(value ast.Expr) string {
 	return ""
 }
 
-// TestEveryLineIsDocumented: whoever meets a line of this module in the log can look it up, word by word, and finds none that there is not.
+// TestEveryLineIsDocumented: whoever meets a line of this module in the log can look it up, word by word, and finds none that there is
+// not.
 func TestEveryLineIsDocumented(t *testing.T) {
 	t.Parallel()
 	table := section(t, readFile(t, filepath.Join("docs", "monitoring.md")), "## Every line")

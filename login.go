@@ -62,6 +62,7 @@ type login struct {
 	loads          singleflight.Group
 	opened         *sessionCache
 	memory         *loginMemory
+	logouts        *logoutMemory
 	renewals       *renewals
 	announced      *announcements
 	ending         *ending

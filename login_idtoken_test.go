@@ -231,7 +231,9 @@ func TestLoginsThatStrangersFailDoNotFloodTheLog(t *testing.T) {
 		v.arrive(request, url.Values{"error": {"invalid_scope"}, "state": {request.Get("state")}})
 	}
 	warned := func() int {
-		return s.logs.Filter(func(entry zapEntry) bool { return entry.Level == zapcore.WarnLevel && entry.Message == "request refused" }).Len()
+		return s.logs.Filter(func(entry zapEntry) bool {
+			return entry.Level == zapcore.WarnLevel && entry.Message == "request refused"
+		}).Len()
 	}
 	flood := func() {
 		for range 2 * maxLoginWarnings {

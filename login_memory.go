@@ -3,10 +3,7 @@ package openidconnect
 import (
 	"maps"
 	"sync"
-	"sync/atomic"
 	"time"
-
-	"golang.org/x/sync/singleflight"
 
 	"github.com/caddy-openid-connect/caddy-openid-connect/internal/session"
 )
@@ -16,7 +13,7 @@ const (
 	callbackGrace = time.Minute
 	// deletionMemory is for how long a request may be on its way that was sent before a cookie was deleted.
 	deletionMemory = 5 * time.Minute
-	// maxRemembered bounds each list of the memory. To fill one takes as many calls to the provider.
+	// maxRemembered bounds each list of the memory; where one is full, any entry makes room.
 	maxRemembered = 100_000
 	// maxLoginWarnings bounds the warnings about failed logins in a minute: anybody can make logins fail, with an error or a code of his own.
 	maxLoginWarnings = 30
@@ -30,11 +27,6 @@ type loginMemory struct {
 	superseded map[[16]byte]time.Time        // sessions that a newer login has replaced in its browser, and until when to know
 	deleted    map[[16]byte]time.Time        // dead sessions whose cookie a browser was told to drop, and until when to know
 	returned   map[string]time.Time          // marks of young sessions whose cookie has come back, and until when to know
-	carriedOut map[[32]byte]time.Time        // logout tokens, and until when they could come again
-	sids       map[[32]byte]time.Time        // what the provider calls sessions that have been seen, and until when they can live
-	longest    time.Duration                 // that a session lives at most
-	asking     atomic.Int32                  // of the storage, because of strangers
-	logouts    singleflight.Group            // by logout token
 	sweepAt    time.Time
 
 	warnings      int // since warningsSince
@@ -58,8 +50,6 @@ func newLoginMemory() *loginMemory {
 		superseded: make(map[[16]byte]time.Time),
 		deleted:    make(map[[16]byte]time.Time),
 		returned:   make(map[string]time.Time),
-		carriedOut: make(map[[32]byte]time.Time),
-		sids:       make(map[[32]byte]time.Time),
 	}
 }
 
@@ -187,8 +177,6 @@ func (m *loginMemory) sweep(now time.Time) {
 	maps.DeleteFunc(m.superseded, func(_ [16]byte, until time.Time) bool { return !now.Before(until) })
 	maps.DeleteFunc(m.deleted, func(_ [16]byte, until time.Time) bool { return !now.Before(until) })
 	maps.DeleteFunc(m.returned, func(_ string, until time.Time) bool { return !now.Before(until) })
-	maps.DeleteFunc(m.carriedOut, func(_ [32]byte, until time.Time) bool { return !now.Before(until) })
-	maps.DeleteFunc(m.sids, func(_ [32]byte, until time.Time) bool { return !now.Before(until) })
 }
 
 // makeRoomIn drops any entry of a full map.

@@ -49,7 +49,7 @@ func (s *sharedNeeds) load() *loginNeeds {
 	defer s.mu.Unlock()
 	united := new(loginNeeds)
 	for _, needs := range s.of {
-		united.keeps = united.keeps.and(needs.keeps)
+		united.keeps = united.keeps.union(needs.keeps)
 		united.userinfo.mode = needs.userinfo.mode // the handlers have it in common
 		united.userinfo.wanted = append(united.userinfo.wanted, needs.userinfo.wanted...)
 		united.userinfo.scopes = append(united.userinfo.scopes, needs.userinfo.scopes...)
@@ -71,8 +71,8 @@ func (n *loginNeeds) wantUserinfo(claims map[string]any, metadata *provider.Meta
 	return (n.keeps.userinfo || n.userinfo.mode == userinfoOn) && n.userinfo.wants(claims, metadata)
 }
 
-// and is what serves both.
-func (c sessionContents) and(other sessionContents) sessionContents {
+// union keeps what either of the two needs.
+func (c sessionContents) union(other sessionContents) sessionContents {
 	return sessionContents{
 		userinfo:      c.userinfo || other.userinfo,
 		idTokenClaims: c.idTokenClaims || other.idTokenClaims,

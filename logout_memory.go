@@ -2,13 +2,33 @@ package openidconnect
 
 import (
 	"crypto/sha256"
+	"maps"
+	"sync"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/singleflight"
 )
 
-// The memory of logins is for one provider and client, so that the names of neither have to be kept apart from others'.
+// logoutMemory is what a process remembers of the logouts of one provider and client, so that none is carried out twice, and that it is asked
+// for little on the word of anonymous clients.
+type logoutMemory struct {
+	flight singleflight.Group // by logout token
+	asking atomic.Int32       // of the storage, because of anonymous clients
+
+	mu         sync.Mutex
+	carriedOut map[[32]byte]time.Time // logout tokens, and until when they could come again
+	sids       map[[32]byte]time.Time // what the provider calls sessions that have been seen, and until when they can live
+	longest    time.Duration          // that a session lives at most
+	sweepAt    time.Time
+}
+
+func newLogoutMemory() *logoutMemory {
+	return &logoutMemory{carriedOut: make(map[[32]byte]time.Time), sids: make(map[[32]byte]time.Time)}
+}
 
 // carriesOut notes that a logout token, by its jti, has been carried out.
-func (m *loginMemory) carriesOut(jti string, until, now time.Time) {
+func (m *logoutMemory) carriesOut(jti string, until, now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.sweep(now)
@@ -17,18 +37,18 @@ func (m *loginMemory) carriesOut(jti string, until, now time.Time) {
 }
 
 // hasCarriedOut reports whether a logout token has been carried out before.
-func (m *loginMemory) hasCarriedOut(jti string, now time.Time) bool {
+func (m *logoutMemory) hasCarriedOut(jti string, now time.Time) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	until, ok := m.carriedOut[sha256.Sum256([]byte(jti))]
 	return ok && now.Before(until)
 }
 
-// maxAsking bounds the questions to the storage, at a time, that strangers can cause.
+// maxAsking bounds the questions to the storage, at a time, that anonymous clients can cause.
 const maxAsking = 8
 
-// mayAsk reports whether the storage may be asked for what a stranger has named; asked is called afterwards.
-func (m *loginMemory) mayAsk() bool {
+// beginLookup reports whether the storage may be asked for what an anonymous client has named; endLookup is called afterwards.
+func (m *logoutMemory) beginLookup() bool {
 	if m.asking.Add(1) > maxAsking {
 		m.asking.Add(-1)
 		return false
@@ -36,10 +56,10 @@ func (m *loginMemory) mayAsk() bool {
 	return true
 }
 
-func (m *loginMemory) asked() { m.asking.Add(-1) }
+func (m *logoutMemory) endLookup() { m.asking.Add(-1) }
 
 // noteSID remembers what the provider calls a session.
-func (m *loginMemory) noteSID(sid string, until, now time.Time) {
+func (m *logoutMemory) noteSID(sid string, until, now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.sweep(now)
@@ -51,22 +71,32 @@ func (m *loginMemory) noteSID(sid string, until, now time.Time) {
 }
 
 // hasSeenSID reports whether there has been a session that the provider calls by that name.
-func (m *loginMemory) hasSeenSID(sid string, now time.Time) bool {
+func (m *logoutMemory) hasSeenSID(sid string, now time.Time) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return now.Before(m.sids[sha256.Sum256([]byte(sid))])
 }
 
 // expectLife notes how long sessions of a handler live at most.
-func (m *loginMemory) expectLife(absolute time.Duration) {
+func (m *logoutMemory) expectLife(absolute time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.longest = max(m.longest, absolute)
 }
 
 // longestLife is how long any session can live.
-func (m *loginMemory) longestLife() time.Duration {
+func (m *logoutMemory) longestLife() time.Duration {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.longest
+}
+
+// sweep forgets what is over, now and then. The caller holds the lock.
+func (m *logoutMemory) sweep(now time.Time) {
+	if now.Before(m.sweepAt) {
+		return
+	}
+	m.sweepAt = now.Add(time.Minute)
+	maps.DeleteFunc(m.carriedOut, func(_ [32]byte, until time.Time) bool { return !now.Before(until) })
+	maps.DeleteFunc(m.sids, func(_ [32]byte, until time.Time) bool { return !now.Before(until) })
 }

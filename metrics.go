@@ -100,7 +100,8 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 			"Whether the list of ended sessions could be read from and written to its storage the last time; while not, the last known list holds.")), nil),
 	}
 	err := errors.Join(
-		register(registry, &m.requests), register(registry, &m.logins), register(registry, &m.refreshes), register(registry, &m.ended), register(registry, &m.validations),
+		register(registry, &m.requests), register(registry, &m.logins), register(registry, &m.refreshes), register(registry, &m.ended),
+		register(registry, &m.validations),
 		register(registry, &m.cacheHits), register(registry, &m.cacheMisses),
 		register(registry, &m.providerRequests), register(registry, &m.providerDuration), register(registry, &m.providerUp),
 		register(registry, &m.revocationListUp),

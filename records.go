@@ -91,8 +91,8 @@ func (rt *runtime) forgetShared(ctx context.Context, old *openedSession) {
 	}
 }
 
-// endWait is how long the end of a session waits for a renewal that another instance has under way.
-const endWait = 2 * time.Second
+// endLockWait is how long the end of a session waits for a renewal that another instance has under way.
+const endLockWait = 2 * time.Second
 
 // endShared has other instances take a session for ended, whichever generation of it they have made.
 func (l *login) endShared(ctx context.Context, sess *session.Session, end time.Time) error {
@@ -104,7 +104,7 @@ func (l *login) endShared(ctx context.Context, sess *session.Session, end time.T
 	if known != nil {
 		generation = max(generation, known.Generation)
 	}
-	locking, cancel := context.WithTimeout(ctx, endWait)
+	locking, cancel := context.WithTimeout(ctx, endLockWait)
 	defer cancel()
 	if unlock, err := l.shared.Lock(locking, sess.ID, generation); err == nil {
 		defer unlock() // otherwise whoever renews it may overwrite what we say

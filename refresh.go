@@ -30,20 +30,20 @@ const (
 
 // refreshPolicy is when and how a handler renews sessions.
 type refreshPolicy struct {
-	enabled   bool
-	leeway    time.Duration // configured; negative: by default
-	interval  time.Duration // 0: by the access token's expiry alone
-	grace     time.Duration
-	endsAlone bool // a provider that cannot be reached ends sessions
+	enabled      bool
+	leeway       time.Duration // configured; negative: by default
+	interval     time.Duration // 0: by the access token's expiry alone
+	grace        time.Duration
+	endsOnOutage bool // a provider that cannot be reached ends sessions
 }
 
 func (h *Handler) refreshPolicy() refreshPolicy {
 	return refreshPolicy{
-		enabled:   h.renews(),
-		leeway:    h.AccessTokenExpiresLeeway.or(-1),
-		interval:  h.RefreshSessionInterval.or(0),
-		grace:     h.RefreshGrace.or(defaultRefreshGrace),
-		endsAlone: h.RefreshFailure == refreshFailureEnd,
+		enabled:      h.renews(),
+		leeway:       h.AccessTokenExpiresLeeway.or(-1),
+		interval:     h.RefreshSessionInterval.or(0),
+		grace:        h.RefreshGrace.or(defaultRefreshGrace),
+		endsOnOutage: h.RefreshFailure == refreshFailureEnd,
 	}
 }
 
@@ -110,11 +110,11 @@ func (rt *runtime) renew(r *http.Request, v *visit, opened *openedSession) (_ *o
 			}
 			continue
 		case standingEnded:
-			return nil, l.pronounceDead(v, opened.Session, found.ended), nil
+			return nil, l.noteDead(v, opened.Session, found.ended), nil
 		case standingPaused:
 			return rt.unrenewed(v, opened, found)
 		case standingClaimed:
-			go rt.fly(l.binding(v, l.cookies.Name(v.secure)), opened, found.flight) //nolint:gosec // it goes on when the request is gone
+			go rt.runRenewal(l.binding(v, l.cookies.Name(v.secure)), opened, found.flight) //nolint:gosec // it goes on when the request is gone
 		case standingCurrent, standingUnderWay:
 		}
 		patience := renewalWait
@@ -148,7 +148,7 @@ func (rt *runtime) goesOn(sess *session.Session, outage trouble, now time.Time) 
 	if rt.headers.accessToken {
 		return judgeToken(sess, now) == ""
 	}
-	kept := !rt.refresh.endsAlone || !outage.provider
+	kept := !rt.refresh.endsOnOutage || !outage.provider
 	return !hasExpired(sess, now) || kept && now.Before(sess.AccessExpires.Add(keptPastExpiry))
 }
 
@@ -163,7 +163,7 @@ func (rt *runtime) unrenewed(v *visit, opened *openedSession, found standing) (*
 	switch {
 	case rt.goesOn(opened.Session, found.outage, now):
 		return opened, "", nil
-	case rt.refresh.endsAlone && found.outage.provider:
+	case rt.refresh.endsOnOutage && found.outage.provider:
 		if news := l.renewals.finish(opened.Session, reasonRefreshUnavailable, l.endOf(opened.Session), now); news != nil {
 			l.renewals.inBackground(func() {
 				ctx, cancel := context.WithTimeout(context.Background(), renewalTimeout)
@@ -171,12 +171,14 @@ func (rt *runtime) unrenewed(v *visit, opened *openedSession, found standing) (*
 				rt.tellEnd(ctx, &turn{rt: rt, opened: opened}, news, &refusal{reason: reasonRefreshUnavailable})
 			})
 		}
-		return nil, l.pronounceDead(v, opened.Session, reasonRefreshUnavailable), nil
+		return nil, l.noteDead(v, opened.Session, reasonRefreshUnavailable), nil
 	case hasExpired(opened.Session, now) && !now.Before(opened.AccessExpires.Add(keptPastExpiry)):
 		v.keep = true // it may yet be renewed
 		return nil, reasonRefreshUnavailable, nil
 	case l.store != nil && found.outage.storage:
-		return nil, "", &refusal{reason: reasonStoreUnavailable, expected: "a session that can be renewed", got: "a store that fails", retryAfter: found.retryAt.Sub(now)}
+		return nil, "", &refusal{
+			reason: reasonStoreUnavailable, expected: "a session that can be renewed", got: "a store that fails", retryAfter: found.retryAt.Sub(now),
+		}
 	default:
 		return nil, "", &refusal{reason: reasonRefreshUnavailable, retryAfter: found.retryAt.Sub(now)}
 	}
@@ -214,7 +216,7 @@ func (rt *runtime) moveOn(ctx context.Context, v *visit, opened *openedSession, 
 	if newest.Generation <= opened.Generation {
 		// what the store has is older than what this process knows of: its tokens are spent, and a newer record may come yet
 		if l.renewals.isStale(opened.ID, now) {
-			return nil, l.pronounceDead(v, newest.Session, reasonRefreshRejected), nil
+			return nil, l.noteDead(v, newest.Session, reasonRefreshRejected), nil
 		}
 		return nil, "", &refusal{reason: reasonStoreUnavailable, expected: "a renewed session", got: "an older one"}
 	}
@@ -222,10 +224,10 @@ func (rt *runtime) moveOn(ctx context.Context, v *visit, opened *openedSession, 
 	return newest, "", nil
 }
 
-// fly renews a session for all that wait for it. It goes on when they have gone: the provider may have spent the refresh token.
-func (rt *runtime) fly(binding session.Binding, opened *openedSession, f *flight) {
+// runRenewal renews a session for all that wait for it. It goes on when they have gone: the provider may have spent the refresh token.
+func (rt *runtime) runRenewal(binding session.Binding, opened *openedSession, f *flight) {
 	l := rt.login
-	defer l.renewals.land(opened.ID, f)
+	defer l.renewals.endFlight(opened.ID, f)
 	defer func() {
 		if recovered := recover(); recovered != nil {
 			rt.logger.Error("renewal of a session panicked", zap.Any("cause", recovered), zap.Stack("stack"))

@@ -13,8 +13,8 @@ type renewalState struct {
 	until      time.Time          // sealed is given out
 	unsaved    bool               // and longer, as the store does not have it
 	replaced   []session.Replaced // older generations that still get the newest
-	ended      Reason             // the newest generation is no session any more
-	over       Reason             // and neither is any that may yet come of it
+	ended      Reason             // the provider refused the newest generation, or it could not be kept; other instances may have a newer one
+	over       Reason             // the session was given up for good: no generation of it is taken any more
 	overFrom   time.Time          // but those under way are served until then
 	failures   int
 	unanswered bool // the last attempt was, by the provider
@@ -57,7 +57,7 @@ const (
 	standingCurrent  standingKind = iota // nothing is known against it
 	standingClaimed                      // it is for the caller to renew it
 	standingUnderWay                     // somebody renews it
-	standingReplaced                     // there is a newer one, which the bearer of this one gets
+	standingReplaced                     // there is a newer one, which requests with this one get
 	standingSpent                        // there is a newer one, and the time for handing it out is over
 	standingEnded
 	standingPaused // after a failure

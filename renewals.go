@@ -28,6 +28,12 @@ const (
 	tellEvery = time.Minute
 )
 
+// The life of a renewal. A request brings a session that is due, and look says how that stands: the first one claims the renewal, the others
+// wait for its flight, or go on with the token as long as it lives (refresh.go). Whoever has claimed it gets the turn among the instances
+// (coordination.go), sends the refresh token once, makes the next generation of the session of the answer (renewed.go), seals and stores it, and
+// has it published: to those who wait, to late requests with an older cookie for the length of refresh_grace, to other instances. A provider that
+// refuses ends the session; one that does not answer pauses it (outage.go), and so does a storage that fails (unpublished.go).
+
 // renewals is what a process knows of the renewals of sessions. It makes one of many parallel ones, gives the result to those that come
 // late with an older cookie, and sees to it that no refresh token is presented twice. Handlers that share sessions share it, and a reload
 // forgets nothing.
@@ -45,8 +51,8 @@ type renewals struct {
 
 	busy int // flights, and what has yet to be saved
 
-	storageAt time.Time // what instances share is tried again
-	untold    untold
+	storageAt   time.Time // what instances share is tried again
+	unpublished unpublished
 }
 
 func newRenewals() *renewals {
@@ -112,8 +118,8 @@ func (s *renewals) stateOf(sess *session.Session, end, now time.Time) *renewalSt
 	return st
 }
 
-// land ends a flight, whatever became of it.
-func (s *renewals) land(id [16]byte, f *flight) {
+// endFlight ends a flight, whatever became of it.
+func (s *renewals) endFlight(id [16]byte, f *flight) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.outage.trying--

@@ -37,7 +37,7 @@ func (l *ledger) renew(sess *session.Session, grace time.Duration) {
 	if news := l.succeed(sess, renewal{sealed: sealed, end: l.end, at: l.now, grace: grace}); news == nil || news.Generation != sess.Generation+1 {
 		l.t.Fatalf("others are told %+v", news)
 	}
-	l.land(sess.ID, found.flight)
+	l.endFlight(sess.ID, found.flight)
 	l.now = l.now.Add(grantRest)
 }
 
@@ -133,7 +133,7 @@ func TestFlights(t *testing.T) {
 			default:
 			}
 			test.outcome(l, sess)
-			l.land(sess.ID, first.flight)
+			l.endFlight(sess.ID, first.flight)
 			select {
 			case <-first.flight.done:
 			default:
@@ -160,7 +160,7 @@ func TestNothingComesOfASessionThatIsOver(t *testing.T) {
 	if news := l.succeed(generation(id, 1), renewal{sealed: "late", end: l.end, at: l.now, grace: time.Minute}); news != nil {
 		t.Errorf("others are told %+v", news)
 	}
-	l.land(id, found.flight)
+	l.endFlight(id, found.flight)
 	for n := range uint64(4) {
 		l.wantStanding(generation(id, n), standingEnded, "")
 	}
@@ -276,7 +276,7 @@ func TestRenewalsAreSwept(t *testing.T) {
 	l.renew(generation(id, 0), time.Minute)
 	other := func() { // anybody's request
 		sess := generation(session.NewID(), 0)
-		l.land(sess.ID, l.claim(sess, l.end, l.now).flight)
+		l.endFlight(sess.ID, l.claim(sess, l.end, l.now).flight)
 	}
 	l.now = l.now.Add(time.Minute - grantRest - 1)
 	other()

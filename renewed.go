@@ -116,7 +116,8 @@ func (p *idTokenPolicy) checkRenewal(token *jose.Token, accessToken string, old 
 // renewClaims replaces the claims of a session by what the provider says now, in the ID token and in userinfo where that is asked. What it
 // no longer says is gone; what cannot be asked for the moment stays.
 func (rt *runtime) renewClaims(
-	ctx context.Context, renewed *session.Session, old map[string]any, token *idToken, tokens *provider.Tokens, metadata *provider.Metadata, needs *loginNeeds,
+	ctx context.Context, renewed *session.Session, old map[string]any, token *idToken, tokens *provider.Tokens,
+	metadata *provider.Metadata, needs *loginNeeds,
 ) *refusal {
 	absent := tokens.IDToken == "" // rather than one that is not used, after which nothing changes
 	fromUserinfo := make(map[string]any)

@@ -24,15 +24,15 @@ type requestState struct {
 	refused  *shownRefusal
 	proof    tokenDigest // of possession, that was admitted in this request
 
-	visit        visit
-	cookieHeader []string // as it came, for the handlers within this one
-	cookieLine   [1]string
-	cookiesTaken bool // out of the request, by this handler or one around it
-	tookHeader   bool // authorization is what the client sent, which is no longer in the request
-	signedIn     bool // there is a session, which a rule refuses
-	ownEndpoint  bool
-	dead         Reason   // why a session cookie that was sent is none
-	ownCookies   []string // that handlers of ours have set on the answer
+	visit             visit
+	cookieHeader      []string // as it came, for the handlers within this one
+	cookieLine        [1]string
+	cookiesTaken      bool // out of the request, by this handler or one around it
+	keptAuthorization bool // authorization has what the client sent; the request has something else, or nothing
+	signedIn          bool // there is a session, which a rule refuses
+	ownEndpoint       bool
+	dead              Reason   // why a session cookie that was sent is none
+	ownCookies        []string // that handlers of ours have set on the answer
 
 	authorization []string
 
@@ -59,7 +59,7 @@ func stateOf(r *http.Request, rt *runtime) *requestState {
 	if ok {
 		// what an outer handler has set is void when this one decides, and what it took away is back
 		st.rt.headers.strip(r)
-		if st.tookHeader {
+		if st.keptAuthorization {
 			delete(r.Header, "Authorization")
 			if len(st.authorization) > 0 {
 				r.Header["Authorization"] = st.authorization
@@ -91,7 +91,7 @@ func (st *requestState) identify(id *identity, token string) {
 // one decides anew.
 func (st *requestState) keepAuthorization(r *http.Request) {
 	if h := &st.rt.headers; h.stripAuthorization || h.accessTokenAuthorizes {
-		st.tookHeader, st.authorization = true, r.Header["Authorization"]
+		st.keptAuthorization, st.authorization = true, r.Header["Authorization"]
 	}
 }
 

@@ -17,8 +17,8 @@ func (l *login) isRevoked(sess *session.Session, now time.Time) bool {
 	return l.revocations.Touches(l.owner(), sess, now)
 }
 
-// knowledge numbers all that is known of sessions beside their cookies. It changes with each renewal and each revocation.
-func (l *login) knowledge() uint64 {
+// stateVersion changes with each renewal and each revocation: what was found out about a session holds as long as it stays.
+func (l *login) stateVersion() uint64 {
 	return l.renewals.version.Load() + l.revocations.Version()
 }
 
@@ -44,7 +44,7 @@ func (rt *runtime) endAll(ctx context.Context, ended ...session.Revocation) (cou
 			defer writing.Done()
 			ctx, cancel := context.WithTimeout(ctx, renewalTimeout)
 			defer cancel()
-			list, until := slices.Clone(ended), handler.login.longest(ctx, handler.now())
+			list, until := slices.Clone(ended), handler.login.latestEnd(ctx, handler.now())
 			for i := range list {
 				list[i].Until = until
 			}
@@ -149,15 +149,16 @@ func (rt *runtime) adoptRevocations() {
 // lifeWait bounds the asking for how long sessions live on other instances.
 const lifeWait = time.Second
 
-// longest is when no session that there is now, or whose login is under way, can still be alive, on whichever instance; zero if nobody knows.
-func (l *login) longest(ctx context.Context, now time.Time) time.Time {
+// latestEnd is the time by which every session that exists now, or whose login is under way, has ended on every instance; zero where that is
+// not known.
+func (l *login) latestEnd(ctx context.Context, now time.Time) time.Time {
 	ctx, cancel := context.WithTimeout(ctx, lifeWait)
 	defer cancel()
 	life, err := l.revocations.Life(ctx, l.owner())
 	if err != nil {
 		return time.Time{}
 	}
-	return now.Add(max(life, l.absolute, l.memory.longestLife()) + transactionLifetime)
+	return now.Add(max(life, l.absolute, l.logouts.longestLife()) + transactionLifetime)
 }
 
 // noteLife has other instances know how long sessions live here.
@@ -169,7 +170,7 @@ func (rt *runtime) noteLife() {
 		again := time.NewTicker(retryAtMost)
 		defer again.Stop()
 		for {
-			err := l.revocations.NoteLife(ctx, l.owner(), max(l.absolute, l.memory.longestLife()), now)
+			err := l.revocations.NoteLife(ctx, l.owner(), max(l.absolute, l.logouts.longestLife()), now)
 			if err == nil {
 				return
 			}

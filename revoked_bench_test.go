@@ -90,7 +90,7 @@ func TestSeenSessionsAreNotLookedUpAgain(t *testing.T) {
 		t.Fatalf("got %d", code)
 	}
 	opened := l.opened.get(sessionKey{"example.com", false, header.Value}, now)
-	if opened == nil || opened.looked.Load() != l.knowledge() {
+	if opened == nil || opened.looked.Load() != l.stateVersion() {
 		t.Fatalf("what was looked up is not remembered: %v", opened)
 	}
 	end := func(id [16]byte) {
@@ -99,14 +99,14 @@ func TestSeenSessionsAreNotLookedUpAgain(t *testing.T) {
 		}
 	}
 	end(session.NewID())
-	if opened.looked.Load() == l.knowledge() {
+	if opened.looked.Load() == l.stateVersion() {
 		t.Error("what was known before is taken for the newest")
 	}
-	if code := serve(); code != http.StatusOK || opened.looked.Load() != l.knowledge() {
+	if code := serve(); code != http.StatusOK || opened.looked.Load() != l.stateVersion() {
 		t.Errorf("after another's logout: %d", code)
 	}
 	end(sess.ID)
-	if code := serve(); code != http.StatusUnauthorized || opened.looked.Load() == l.knowledge() {
+	if code := serve(); code != http.StatusUnauthorized || opened.looked.Load() == l.stateVersion() {
 		t.Errorf("a session that was ended got %d", code)
 	}
 }

@@ -159,6 +159,7 @@ func (rt *runtime) revokeLate(ctx context.Context, renewed *session.Session) {
 }
 
 func (rt *runtime) tellUnrevoked(hints []string, err error) {
-	rt.logger.Warn("a token of a session that has ended was not revoked", zap.String("token_type_hint", strings.Join(hints, " ")), zap.String("issuer", rt.issuerName),
-		zap.Error(err), zap.String("hint", "check revocation_endpoint and revocation_endpoint_auth_method; without the endpoint, leave revoke_tokens_on_logout off"))
+	rt.logger.Warn("a token of a session that has ended was not revoked", zap.String("token_type_hint", strings.Join(hints, " ")),
+		zap.String("issuer", rt.issuerName), zap.Error(err),
+		zap.String("hint", "check revocation_endpoint and revocation_endpoint_auth_method; without the endpoint, leave revoke_tokens_on_logout off"))
 }

@@ -197,20 +197,22 @@ func (h *Handler) acquireSessions(ctx caddy.Context, rt *runtime, settings Sessi
 		return err
 	}
 	l.sealer = session.NewSealer(keys)
-	scope := fmt.Sprintf("%q %q %q %q %+v %v %q %v", place, l.issuer, l.clientID, l.checks, h.cookieConfig(settings), secrets, settings.Storage, l.absolute)
+	scope := fmt.Sprintf("%q %q %q %q %+v %v %q %v",
+		place, l.issuer, l.clientID, l.checks, h.cookieConfig(settings), secrets, settings.Storage, l.absolute)
 	needs, needsErr := share(rt, fmt.Sprintf("login needs %s %q %+v", scope, h.Userinfo, h.SessionContents), newSharedNeeds)
 	opened, openedErr := share(rt, "opened sessions "+scope, newSessionCache)
 	// what is spent, or has been replaced, is so whatever the configuration says of sessions
 	memory, memoryErr := share(rt, fmt.Sprintf("logins %q %q", l.issuer, l.clientID), newLoginMemory)
+	logouts, logoutsErr := share(rt, fmt.Sprintf("logouts %q %q", l.issuer, l.clientID), newLogoutMemory)
 	renewals, renewalsErr := share(rt, fmt.Sprintf("renewals %q %q", l.issuer, l.clientID), newRenewals)
 	announced, announcedErr := share(rt, "announcements", newAnnouncements)
 	end, endErr := share(rt, "the end of the process", func() *ending { return new(ending) })
-	if err := errors.Join(needsErr, openedErr, memoryErr, renewalsErr, announcedErr, endErr); err != nil {
+	if err := errors.Join(needsErr, openedErr, memoryErr, logoutsErr, renewalsErr, announcedErr, endErr); err != nil {
 		return err
 	}
 	rt.releases = append(rt.releases, needs.add(rt.number, loginNeeds{keeps: h.sessionContents(rt), userinfo: h.userinfoPolicy(rt)}))
-	l.needs, l.opened, l.memory, l.renewals, l.announced, l.ending = needs, opened, memory, renewals, announced, end
-	l.memory.expectLife(l.absolute)
+	l.needs, l.opened, l.memory, l.logouts, l.renewals, l.announced, l.ending = needs, opened, memory, logouts, renewals, announced, end
+	l.logouts.expectLife(l.absolute)
 	if err := h.acquireStores(ctx, rt, settings.Storage, place); err != nil {
 		return err
 	}

@@ -188,7 +188,7 @@ func (h *Handler) providerConfig(ctx caddy.Context) (provider.Config, error) {
 	if c := h.TLSClientCertificate; c != nil {
 		certificate, err := tls.LoadX509KeyPair(c.Certificate, c.Key)
 		if err != nil {
-			return config, fieldError("tls_client_certificate", "%v", err)
+			return config, fieldError("tls_client_certificate", "reading %s and %s: %v", c.Certificate, c.Key, err)
 		}
 		config.Certificates = []tls.Certificate{certificate}
 	}

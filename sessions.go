@@ -35,7 +35,7 @@ type openedSession struct {
 	reference *session.Reference // with a server-side store
 	current   bool               // sealed with the newest key
 	returned  atomic.Bool        // the loop breaker knows that it came back
-	looked    atomic.Uint64      // the number of what is known of sessions by which nothing is known against it
+	looked    atomic.Uint64      // the version of what is known of renewals and revocations by which it was last found alive
 
 	mu       sync.Mutex
 	reissued string // the value of its new cookie, the same for all requests that bring the old one
@@ -124,17 +124,17 @@ func (rt *runtime) sessionOf(r *http.Request, v *visit, now time.Time) (opened *
 		return nil, dead, nil
 	}
 	rt.login.revocations.Refresh(r.Context(), now)
-	version := rt.login.knowledge()
+	version := rt.login.stateVersion()
 	dead = rt.login.judgeClocks(opened.Session, now)
 	if dead != "" || opened.looked.Load() != version || rt.refresh.isDue(opened.Session, now) {
 		if rt.login.isRevoked(opened.Session, now) {
-			return nil, rt.login.pronounceDead(v, opened.Session, reasonSessionRevoked), nil
+			return nil, rt.login.noteDead(v, opened.Session, reasonSessionRevoked), nil
 		}
 		// an older cookie may have come late: what counts then is the newest session, and whether there still is one
 		found := rt.login.renewals.look(opened.Session, now)
 		switch found.kind {
 		case standingEnded:
-			return nil, rt.login.pronounceDead(v, opened.Session, found.ended), nil
+			return nil, rt.login.noteDead(v, opened.Session, found.ended), nil
 		case standingReplaced, standingSpent:
 			if opened, dead, refused = rt.moveOn(r.Context(), v, opened, found); opened == nil {
 				return nil, dead, refused
@@ -144,7 +144,7 @@ func (rt *runtime) sessionOf(r *http.Request, v *visit, now time.Time) (opened *
 		}
 	}
 	if dead = rt.login.judgeClocks(opened.Session, now); dead != "" {
-		return nil, rt.login.pronounceDead(v, opened.Session, dead), nil
+		return nil, rt.login.noteDead(v, opened.Session, dead), nil
 	}
 	if dead := judgeToken(opened.Session, now); dead != "" && rt.headers.accessToken && !rt.refresh.canRenew(opened.Session) {
 		v.keep = true // handlers that pass no token on still take it
@@ -167,7 +167,8 @@ func (o *openedSession) isNewerThan(other *openedSession) bool {
 
 // endOf is when a session ends whatever happens.
 //
-// That it lives for longer when absolute_timeout is raised would bring back sessions that nobody remembers to have been logged out.
+// Raising absolute_timeout does not lengthen sessions that exist: the list of ended sessions is kept only until their first end, so a longer
+// life would revive sessions that have been logged out.
 func (l *login) endOf(sess *session.Session) time.Time {
 	end := sess.Created.Add(l.absolute)
 	if !sess.End.IsZero() && sess.End.Before(end) {
@@ -189,8 +190,8 @@ func (l *login) isOutdated(sess *session.Session) bool {
 	return l.memory.isSuperseded(sess.ID) || l.renewals.isNewerThan(sess)
 }
 
-// pronounceDead notes whose cookie may be deleted, which it may not be when the browser is known to have something newer.
-func (l *login) pronounceDead(v *visit, sess *session.Session, dead Reason) Reason {
+// noteDead remembers whose cookie the answer may delete. It is kept where the browser is known to have a newer session.
+func (l *login) noteDead(v *visit, sess *session.Session, dead Reason) Reason {
 	v.carried = sess
 	v.keep = v.keep || l.isOutdated(sess)
 	return dead
@@ -236,11 +237,11 @@ func (rt *runtime) openSession(ctx context.Context, v *visit, sealed string, now
 		var refused *refusal
 		named := &session.Session{ID: reference.ID, Generation: math.MaxUint64} // its cookie is the same for all generations
 		if l.isRevoked(named, now) {
-			return nil, l.pronounceDead(v, named, reasonSessionRevoked), nil
+			return nil, l.noteDead(v, named, reasonSessionRevoked), nil
 		}
 		if sess, reason, refused = l.loadSession(ctx, reference); sess == nil {
 			if refused == nil {
-				l.pronounceDead(v, named, reason)
+				l.noteDead(v, named, reason)
 			}
 			return nil, reason, refused
 		}

@@ -225,7 +225,8 @@ func (h *Handler) acquireStores(ctx caddy.Context, rt *runtime, kept SessionStor
 	if shares && h.renews() {
 		l.shared = session.NewRenewals(store, func() time.Time { return rt.now() })
 	}
-	// Instances whose cookies open alike without a secret have Caddy's storage in common: what is written there reaches all of them.
+	// Without a configured secret, instances can open each other's cookies only if they share Caddy's storage, where the keys are. Then they share
+	// the list of ended sessions there too, so it is followed even where renewals are not coordinated.
 	follow := shares || l.store != nil || h.RefreshCoordination != refreshCoordinationLocal
 	if l.store == nil && !shares && (!follow || h.Session != nil && len(h.Session.Secret) > 0) {
 		rt.logger.Warn("logouts end sessions on this instance alone; another one with the same secret would go on taking their cookies",
@@ -254,7 +255,7 @@ func loadStore(ctx caddy.Context, rt *runtime, id string, kept SessionStorage) (
 	}
 	backend, ok := module.(SessionStore)
 	if !ok {
-		return nil, fieldError(field, "%s keeps no sessions", id)
+		return nil, fieldError(field, "the module %s is not a store of sessions", id)
 	}
 	return adoptStore(rt, "session store "+string(kept), backend)
 }

@@ -25,7 +25,7 @@ const (
 // visit is what a request brings of a browser's logins and sessions.
 type visit struct {
 	secure      bool   // the public scheme is https
-	keep        bool   // the session's cookie must not be deleted: another is newer, or others may live by it
+	keep        bool   // do not delete the session's cookie: the browser has a newer one, or another handler of the site accepts it
 	cookieBytes int32  // in Cookie, ours and others
 	host        string // that cookies are bound to: without its port, not yet checked, or cookie_domain
 	cookies     session.Received

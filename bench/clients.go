@@ -32,8 +32,9 @@ type stormResult struct {
 	Requests             int
 	Took                 time.Duration
 	Median, P99, Slowest time.Duration
-	Refused              map[string]int   // by what came in place of the page
-	Tokens               map[string]int64 // when the upstream got an access token last (Unix nanoseconds), by the token's mark
+	Refused              map[string]int     // by what came in place of the page
+	Tokens               map[string]int64   // when the upstream got an access token last (Unix nanoseconds), by the token's mark
+	Arrivals             map[string][]int64 // and when it got it at all
 }
 
 // startClients has a process of its own do it, so that it can be kept off the gateway's core.
@@ -99,7 +100,7 @@ func (o stormOrder) run(ctx context.Context) (stormResult, error) {
 			client.Jar = jar
 		}
 		group.Go(func() {
-			seen[i] = sight{refused: map[string]int{}, tokens: map[string]int64{}}
+			seen[i] = sight{refused: map[string]int{}, tokens: map[string][]int64{}}
 			for time.Since(began) < o.Duration {
 				seen[i].fetch(ctx, client, o.URL, stuck)
 			}
@@ -113,7 +114,7 @@ func (o stormOrder) run(ctx context.Context) (stormResult, error) {
 type sight struct {
 	answers []time.Duration // how long each took
 	refused map[string]int
-	tokens  map[string]int64
+	tokens  map[string][]int64
 }
 
 // fetch asks for the page, and notes what came.
@@ -144,7 +145,7 @@ func (s *sight) fetch(ctx context.Context, client *http.Client, target, cookie s
 		s.refused[err.Error()]++
 		return
 	}
-	s.tokens[mark] = max(s.tokens[mark], arrived)
+	s.tokens[mark] = append(s.tokens[mark], arrived)
 }
 
 // parseArrival reads what the upstream says of an access token.
@@ -159,15 +160,16 @@ func parseArrival(body string) (mark string, arrived int64, err error) {
 
 // summarize puts together what all clients saw.
 func summarize(seen []sight, took time.Duration) stormResult {
-	result := stormResult{Took: took, Refused: map[string]int{}, Tokens: map[string]int64{}}
+	result := stormResult{Took: took, Refused: map[string]int{}, Tokens: map[string]int64{}, Arrivals: map[string][]int64{}}
 	var answers []time.Duration
 	for _, s := range seen {
 		answers = append(answers, s.answers...)
 		for what, n := range s.refused {
 			result.Refused[what] += n
 		}
-		for mark, arrived := range s.tokens {
-			result.Tokens[mark] = max(result.Tokens[mark], arrived)
+		for mark, arrivals := range s.tokens {
+			result.Tokens[mark] = max(result.Tokens[mark], slices.Max(arrivals))
+			result.Arrivals[mark] = append(result.Arrivals[mark], arrivals...)
 		}
 	}
 	result.Requests = len(answers)

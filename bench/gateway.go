@@ -2,10 +2,12 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -14,6 +16,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -35,10 +38,10 @@ type process struct {
 }
 
 func (p *process) stop() {
-	_ = p.command.Process.Signal(os.Interrupt)
+	_ = p.command.Process.Signal(syscall.SIGTERM)
 	timer := time.AfterFunc(10*time.Second, func() { _ = p.command.Process.Kill() })
 	defer timer.Stop()
-	_ = p.command.Wait() // it was interrupted: its exit code says nothing
+	_ = p.command.Wait() // it was told to end: its exit code says nothing
 }
 
 // startUpstream starts this program again as the upstream, so that it can be kept off the gateway's core.
@@ -68,7 +71,7 @@ func serveUpstream(address string) error {
 			case "/userinfo":
 				fmt.Fprint(w, r.Header.Get("X-Userinfo"))
 			case "/token":
-				fmt.Fprint(w, markOf(r.Header.Get("X-Access-Token")), " ", time.Now().UnixNano())
+				fmt.Fprint(w, markOf(accessToken(r.Header)), " ", time.Now().UnixNano())
 			default:
 				fmt.Fprintln(w, "hello")
 			}
@@ -77,7 +80,12 @@ func serveUpstream(address string) error {
 	return server.ListenAndServe()
 }
 
-// gateway is a Caddy process on a core of its own.
+// accessToken is what a gateway passes on, in the header that it has for it: this handler, oauth2-proxy and mod_auth_openidc.
+func accessToken(header http.Header) string {
+	return cmp.Or(header.Get("X-Access-Token"), header.Get("X-Forwarded-Access-Token"), header.Get("Oidc_access_token"))
+}
+
+// gateway is a process on a core of its own, which may have children.
 type gateway struct {
 	process
 	admin string
@@ -180,13 +188,42 @@ func kibibytesAfter(text, label string) (int64, error) {
 // ticksPerSecond is what the kernel reports processor time in, on every Linux that Go runs on.
 const ticksPerSecond = 100
 
-// processorTime is what the gateway has used of its core so far.
+// processorTime is what the gateway has used of its core so far, with its children.
 func (g *gateway) processorTime() (time.Duration, error) {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", g.command.Process.Pid))
+	return processorTimeBelow(strconv.Itoa(g.command.Process.Pid))
+}
+
+func processorTimeBelow(pid string) (time.Duration, error) {
+	stat, err := os.ReadFile(filepath.Join("/proc", pid, "stat"))
 	if err != nil {
 		return 0, err
 	}
-	return processorTimeOf(string(stat))
+	total, err := processorTimeOf(string(stat))
+	if err != nil {
+		return 0, err
+	}
+	// a child is listed with the thread that started it
+	lists, err := filepath.Glob(filepath.Join("/proc", pid, "task", "*", "children"))
+	if err != nil {
+		return 0, err
+	}
+	for _, list := range lists {
+		children, err := os.ReadFile(list)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // the thread is gone
+		}
+		if err != nil {
+			return 0, err
+		}
+		for child := range strings.FieldsSeq(string(children)) {
+			used, err := processorTimeBelow(child)
+			if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ESRCH) { // it has ended since
+				return 0, err
+			}
+			total += used
+		}
+	}
+	return total, nil
 }
 
 // processorTimeOf reads utime and stime, the 14th and 15th field; the second, the name, may hold anything.

@@ -9,6 +9,8 @@
 //	go run . -cases storm -storm 60s      # one session renewed again and again under many clients
 //	go run . -cases memory
 //	go run . -cases sites
+//	go run . -peers                       # the same load at mod_auth_openidc and oauth2-proxy, which it installs: eleven minutes
+//	go run . -peers -write                # and write the page about it
 //
 // The storm makes promises besides: how often the provider is asked, that nobody is refused anything. If one is broken, the program
 // fails. The cases named stores need redis-server.
@@ -32,10 +34,17 @@ import (
 	"regexp"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
 )
+
+// everything is the expression for all cases.
+const everything = "."
+
+// defaultRounds are what is enough where gateways differ by a few parts in a hundred.
+const defaultRounds = 10
 
 // options are the command line.
 type options struct {
@@ -47,17 +56,20 @@ type options struct {
 	gateway     string
 	tokenCache  int
 	stormLength time.Duration
+	peers       bool
+	write       bool
 }
 
 // run is what the measurements share.
 type run struct {
 	options
-	dir      string // temporary files: configurations, scripts, the gateway binary
-	provider *provider
-	upstream *process
-	minted   map[string][]string     // bearer tokens, by algorithm
-	loggedIn map[population][]string // the cookies of users
-	progress io.Writer
+	dir         string // temporary files: configurations, scripts, the gateway binary
+	oauth2Proxy string // its program
+	provider    *provider
+	upstream    *process
+	minted      map[string][]string     // bearer tokens, by algorithm
+	loggedIn    map[population][]string // the cookies of users
+	progress    io.Writer
 }
 
 func main() {
@@ -70,18 +82,26 @@ func main() {
 		return
 	}
 	var opts options
-	cases := flag.String("cases", ".", "regular expression: the cases to run, by name")
+	cases := flag.String("cases", everything, "regular expression: the cases to run, by name")
 	flag.DurationVar(&opts.duration, "duration", 2*time.Second, "length of one round, in whole seconds")
-	flag.IntVar(&opts.rounds, "rounds", 10, "rounds for each gateway and case")
+	flag.IntVar(&opts.rounds, "rounds", 0, fmt.Sprintf("rounds for each gateway and case; %d if 0, %d with -peers", defaultRounds, peerRounds))
 	flag.IntVar(&opts.connections, "connections", 32, "open connections of the load generator")
 	flag.IntVar(&opts.sites, "sites", 1000, "sites in the cases named so")
 	flag.IntVar(&opts.tokenCache, "token-cache", -1, "token_cache of the handler; its default if negative")
 	flag.DurationVar(&opts.stormLength, "storm", 20*time.Second, "length of the refresh storm")
+	flag.BoolVar(&opts.peers, "peers", false, "compare with mod_auth_openidc and oauth2-proxy, which are installed, and do nothing else")
+	flag.BoolVar(&opts.write, "write", false, "write what came of the peers into ../docs")
 	flag.StringVar(&opts.gateway, "gateway", "", "a Caddy binary that has the handler; built from ../cmd/caddy if empty")
 	flag.Parse()
 	var err error
 	if opts.cases, err = regexp.Compile(*cases); err != nil {
 		fail(fmt.Errorf("parsing -cases: %w", err))
+	}
+	if opts.rounds == 0 {
+		opts.rounds = defaultRounds
+		if opts.peers {
+			opts.rounds = peerRounds
+		}
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -123,6 +143,10 @@ func measure(ctx context.Context, opts options) error {
 	if err := r.buildGateway(ctx); err != nil {
 		return err
 	}
+	// the provider is a part of this program
+	if output, err := exec.CommandContext(ctx, "taskset", "-a", "-p", "-c", otherCores(), strconv.Itoa(os.Getpid())).CombinedOutput(); err != nil {
+		return fmt.Errorf("leaving the gateway's core: %w: %s", err, output)
+	}
 	if r.provider, err = startProvider(); err != nil {
 		return err
 	}
@@ -133,6 +157,11 @@ func measure(ctx context.Context, opts options) error {
 	defer r.upstream.stop()
 
 	var report strings.Builder
+	if r.peers {
+		err = r.sideBySide(ctx, &report)
+		fmt.Print(report.String())
+		return err
+	}
 	err = errors.Join(r.cookieSizes(ctx, &report), r.speed(ctx, &report), r.stores(ctx, &report), r.revocations(ctx, &report), r.storm(ctx, &report),
 		r.memory(ctx, &report), r.renewed(ctx, &report), r.manySites(ctx, &report))
 	fmt.Print(report.String())
@@ -145,7 +174,7 @@ func (r *run) buildGateway(ctx context.Context) error {
 		return nil
 	}
 	module, program := "..", "./cmd/caddy"
-	if slices.ContainsFunc(storeCases(), func(c storeCase) bool { return r.cases.MatchString(c.name()) }) {
+	if !r.peers && slices.ContainsFunc(storeCases(), func(c storeCase) bool { return r.cases.MatchString(c.name()) }) {
 		module, program = "../e2e", "./cluster/caddy"
 	}
 	r.gateway = filepath.Join(r.dir, "caddy")

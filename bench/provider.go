@@ -7,6 +7,8 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -21,6 +23,8 @@ import (
 // provider is an identity provider reduced to what a gateway asks of it: metadata, keys and logins. It counts the questions.
 type provider struct {
 	issuer      string
+	secure      string // where it is by TLS
+	certificate []byte // of its own making, for rsaKey
 	rsaKey      *rsa.PrivateKey
 	ecKey       *ecdsa.PrivateKey
 	server      *http.Server
@@ -71,8 +75,33 @@ func startProvider() (*provider, error) {
 	})
 	p.serveLogins(mux)
 	p.server = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	if err := p.serveTLS(); err != nil {
+		return nil, err
+	}
 	go func() { _ = p.server.Serve(listener) }() // ends with close
 	return p, nil
+}
+
+// serveTLS serves the same by TLS: there are gateways that fetch keys in no other way.
+func (p *provider) serveTLS() error {
+	var err error
+	p.certificate, err = x509.CreateCertificate(rand.Reader, &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(tokenLifetime), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+	}, &x509.Certificate{}, &p.rsaKey.PublicKey, p.rsaKey)
+	if err != nil {
+		return err
+	}
+	p.server.TLSConfig = &tls.Config{
+		MinVersion:   tls.VersionTLS12,
+		Certificates: []tls.Certificate{{Certificate: [][]byte{p.certificate}, PrivateKey: p.rsaKey}},
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	p.secure = "https://" + listener.Addr().String()
+	go func() { _ = p.server.ServeTLS(listener, "", "") }() // ends with close
+	return nil
 }
 
 func (p *provider) close() { p.server.Close() }

@@ -46,7 +46,7 @@ func (r *run) storm(ctx context.Context, report *strings.Builder) error {
 	}{{calm, r.stormLength / 2}, {stormy, r.stormLength}, {calm, r.stormLength / 2}} {
 		before := r.provider.refreshes.count()
 		var err error
-		if legs[i], err = r.rage(ctx, leg.g, leg.duration); err != nil {
+		if legs[i], err = r.rage(ctx, leg.g, leg.duration, stormClients/2); err != nil {
 			return fmt.Errorf("case %s: %w", name, err)
 		}
 		if leg.g == stormy {
@@ -79,8 +79,45 @@ type stormLeg struct {
 
 func (l stormLeg) perSecond() float64 { return float64(l.Requests) / l.Took.Seconds() }
 
-// rage logs in, and has the clients use the session at once: its token does not live long.
-func (r *run) rage(ctx context.Context, g *gateway, duration time.Duration) (leg stormLeg, err error) {
+// refused is how many requests did not get the page.
+func (l stormLeg) refused() int {
+	sum := 0
+	for _, n := range l.Refused {
+		sum += n
+	}
+	return sum
+}
+
+// reasons is what came in place of the page, and how often.
+func (l stormLeg) reasons() string {
+	reasons := make([]string, 0, len(l.Refused))
+	for answer, n := range l.Refused {
+		reasons = append(reasons, fmt.Sprintf("%d × %s", n, answer))
+	}
+	slices.Sort(reasons)
+	return strings.Join(reasons, ", ")
+}
+
+// judge looks at the access tokens that came to the upstream: the newest generation of them, how many came after their end, and how many
+// are of nobody.
+func (p *provider) judge(tokens map[string]int64) (newest, expired, unknown int) {
+	for mark, arrived := range tokens {
+		token, ok := p.refreshes.find(mark)
+		if !ok {
+			unknown++
+			continue
+		}
+		if time.Unix(0, arrived).After(token.ends) {
+			expired++
+		}
+		newest = max(newest, token.generation)
+	}
+	return newest, expired, unknown
+}
+
+// rage logs in, and has the clients use the session at once: its token does not live long. Some of them may be stuck with the cookie of
+// the login.
+func (r *run) rage(ctx context.Context, g *gateway, duration time.Duration, stuck int) (leg stormLeg, err error) {
 	transport := new(http.Transport)
 	defer transport.CloseIdleConnections()
 	cookie, err := g.login(ctx, transport)
@@ -92,7 +129,7 @@ func (r *run) rage(ctx context.Context, g *gateway, duration time.Duration) (leg
 		return leg, err
 	}
 	leg.stormResult, err = startClients(ctx, stormOrder{
-		URL: "http://" + g.address + "/token", Cookie: cookie, Clients: stormClients, Stuck: stormClients / 2, Duration: duration,
+		URL: "http://" + g.address + "/token", Cookie: cookie, Clients: stormClients, Stuck: stuck, Duration: duration,
 	})
 	if err != nil {
 		return leg, err
@@ -118,22 +155,8 @@ type promise struct {
 // other things answers are slow without any expiry too, which it tells.
 func (r *run) promises(legs [3]stormLeg, counts refreshCounts) []promise {
 	leg := legs[1]
-	generations, expired, unknown := 0, 0, 0
-	for mark, arrived := range leg.Tokens {
-		switch token, ok := r.provider.refreshes.find(mark); {
-		case !ok:
-			unknown++
-		case time.Unix(0, arrived).After(token.ends):
-			expired++
-			fallthrough
-		default:
-			generations = max(generations, token.generation)
-		}
-	}
-	refused := 0
-	for _, n := range leg.Refused {
-		refused += n
-	}
+	generations, expired, unknown := r.provider.judge(leg.Tokens)
+	refused := leg.refused()
 	least, most := int(leg.Took/shortLifetime)-1, int(leg.Took/renewedAfter)+1
 	number := func(n int) string { return fmt.Sprint(n) }
 	return []promise{
@@ -178,16 +201,11 @@ func writeStorm(report *strings.Builder, legs [3]stormLeg) error {
 	var failed []error
 	for i, what := range []string{"a token that lives on", "tokens of " + shortLifetime.String(), "a token that lives on"} {
 		leg := legs[i]
-		var refused []string
-		for answer, n := range leg.Refused {
-			refused = append(refused, fmt.Sprintf("%d × %s", n, answer))
-		}
-		slices.Sort(refused)
-		if i != 1 && len(refused) > 0 {
-			failed = append(failed, fmt.Errorf("storm: refused without any expiry: %s", strings.Join(refused, ", ")))
+		if i != 1 && leg.refused() > 0 {
+			failed = append(failed, fmt.Errorf("storm: refused without any expiry: %s", leg.reasons()))
 		}
 		fmt.Fprintf(report, "| %s | %s | %d | %.0f/s | %s | %s | %s | %s | %s |\n", what, leg.Took.Round(time.Second), leg.Requests, leg.perSecond(),
-			short(leg.processor), short(leg.Median), short(leg.P99), short(leg.Slowest), strings.Join(refused, ", "))
+			short(leg.processor), short(leg.Median), short(leg.P99), short(leg.Slowest), leg.reasons())
 	}
 	calm := (legs[0].perSecond() + legs[2].perSecond()) / 2
 	processor := float64(legs[0].processor+legs[2].processor) / 2

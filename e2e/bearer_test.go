@@ -131,7 +131,7 @@ func TestOpaque(t *testing.T) {
 		}
 
 		revoked := mustFetch(t, p, opaqueReader)
-		revoke(t, p, opaqueReader, revoked)
+		revoke(t, p.issuer(), opaqueReader, revoked)
 		for _, test := range []struct{ what, token, outcome, reason string }{
 			{"a JWT beside opaque tokens", mustFetch(t, p, reader), "200", ""},
 			{"a token without the scope", mustFetch(t, p, opaqueGuest), "403 insufficient_scope", "insufficient_scope"},

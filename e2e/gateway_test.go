@@ -20,6 +20,9 @@ import (
 // gatewayVariable is the environment variable by which this test binary knows that it is to be a Caddy and nothing else.
 const gatewayVariable = "E2E_GATEWAY"
 
+// commandVariable is the one by which it knows that it is to be the command caddy.
+const commandVariable = "E2E_COMMAND"
+
 // serveGateway loads each Caddyfile that it reads, a JSON string a line, and answers with the error, or an empty string. It ends
 // by the same signals as Caddy, and at the end of the input: then nobody needs it any more.
 func serveGateway() error {

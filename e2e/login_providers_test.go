@@ -57,6 +57,8 @@ type loginProvider struct {
 
 	// Where the name and the password go in the login form, and what sends it.
 	nameField, passwordField, submit string
+	// choose is a button in the login form that logs somebody in without a password; nil where one is asked for.
+	choose func(person) string
 	// consent is a button that the provider shows after the login; empty if it shows none.
 	consent string
 	// endSession is the path of the endpoint for logouts. confirmation is a button that it shows if nobody vouches for the request by
@@ -73,6 +75,8 @@ type loginProvider struct {
 	sessionCookie string
 	// What it takes to get a refresh token: a further scope, and a subdirective of openid_connect.
 	offlineScope, offlineOption string
+	// introspectionEndpoint is where a provider answers about tokens whose metadata does not tell that.
+	introspectionEndpoint string
 	// grants tells what became of refresh tokens.
 	grants func(*testing.T) grants
 }
@@ -237,6 +241,11 @@ func (p *loginProvider) asksWho(tab *browser.Tab) {
 
 // signIn fills in the login form and sends it.
 func (p *loginProvider) signIn(tab *browser.Tab, who person) {
+	if p.choose != nil {
+		p.asksWho(tab)
+		tab.Click(p.choose(who))
+		return
+	}
 	p.fillIn(tab, who)
 	p.send(tab)
 }

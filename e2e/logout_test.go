@@ -166,8 +166,8 @@ func (v *visit) leaves(t *testing.T, tab *browser.Tab, hinted bool) url.Values {
 		t.Errorf("the provider asked whether to sign out: %t, want %t", asked, wants)
 	}
 
-	query := v.lastQuery(t, tab, p.endSessionURL())
-	back := v.lastQuery(t, tab, v.at.loggedOut())
+	query := v.lastQuery(t, tab, p.endSessionURL(), "client_id")
+	back := v.lastQuery(t, tab, v.at.loggedOut(), "state")
 	if got := query.Get("client_id"); got != p.client {
 		t.Errorf("the provider got client_id %q, want %q", got, p.client)
 	}
@@ -188,20 +188,22 @@ func (v *visit) leaves(t *testing.T, tab *browser.Tab, hinted bool) url.Values {
 	return query
 }
 
-// lastQuery is that of the last document of this address that the tab asked for.
-func (v *visit) lastQuery(t *testing.T, tab *browser.Tab, of string) url.Values {
+// lastQuery is that of the last document of this address that the tab asked for with this parameter. Hydra comes back to the address with
+// another one.
+func (v *visit) lastQuery(t *testing.T, tab *browser.Tab, of, with string) (last url.Values) {
 	t.Helper()
-	var query string
 	for _, answer := range tab.Answers() {
-		if address, q, _ := strings.Cut(answer.URL, "?"); address == of {
-			query = q
+		parsed, err := url.Parse(answer.URL)
+		if err != nil {
+			t.Error(err)
+		} else if query := parsed.Query(); strings.HasPrefix(answer.URL, of+"?") && query.Has(with) {
+			last = query
 		}
 	}
-	values, err := url.ParseQuery(query)
-	if err != nil || len(values) == 0 {
-		t.Errorf("the tab did not ask for %s with a query (%v)", of, err)
+	if last == nil {
+		t.Errorf("the tab did not ask for %s with %s", of, with)
 	}
-	return values
+	return last
 }
 
 // expectRest expects that the signed-out page, which the tab shows, starts nothing: neither by itself, nor when it is loaded again.

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+
 	"github.com/caddy-openid-connect/caddy-openid-connect/demo/gateway"
 	"github.com/caddy-openid-connect/caddy-openid-connect/demo/probe"
 	"github.com/caddy-openid-connect/caddy-openid-connect/demo/upstream"
@@ -28,6 +30,10 @@ func TestMain(m *testing.M) {
 			fmt.Fprintln(os.Stderr, "e2e:", err)
 			os.Exit(1)
 		}
+		return
+	}
+	if os.Getenv(commandVariable) != "" {
+		caddycmd.Main() // ends by itself if the answer is not that all is well
 		return
 	}
 	code, err := run(m)

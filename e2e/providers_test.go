@@ -81,6 +81,11 @@ func eachProvider(t *testing.T, test func(t *testing.T, p identityProvider)) {
 
 // fetch gets an access token from the token endpoint, with all the scopes of the client.
 func fetch(ctx context.Context, issuer string, c client) (string, error) {
+	return fetchWith(ctx, issuer, c, nil)
+}
+
+// fetchWith sends further parameters along.
+func fetchWith(ctx context.Context, issuer string, c client, parameters url.Values) (string, error) {
 	meta, err := discover(ctx, issuer)
 	if err != nil {
 		return "", err
@@ -91,6 +96,8 @@ func fetch(ctx context.Context, issuer string, c client) (string, error) {
 		TokenURL:     meta.TokenEndpoint,
 		Scopes:       c.Scopes,
 		AuthStyle:    oauth2.AuthStyleInHeader,
+
+		EndpointParams: parameters,
 	}
 	token, err := config.Token(ctx)
 	if err != nil {
@@ -109,18 +116,19 @@ func mustFetch(t *testing.T, p identityProvider, c client) string {
 }
 
 // revoke ends a token, as the client that it was issued to.
-func revoke(t *testing.T, p identityProvider, c client, token string) {
+func revoke(t *testing.T, issuer string, c client, token string) {
 	t.Helper()
-	meta, err := discover(t.Context(), p.issuer())
+	meta, err := discover(t.Context(), issuer)
 	if err != nil {
 		t.Fatal(err)
 	}
-	form := url.Values{"token": {token}, "client_id": {c.ID}, "client_secret": {c.Secret}}
+	form := url.Values{"token": {token}}
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, meta.RevocationEndpoint,
 		strings.NewReader(form.Encode()))
 	if err != nil {
 		t.Fatal(err)
 	}
+	req.SetBasicAuth(c.ID, c.Secret)
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
@@ -133,8 +141,10 @@ func revoke(t *testing.T, p identityProvider, c client, token string) {
 }
 
 type metadata struct {
-	TokenEndpoint      string `json:"token_endpoint"`
-	RevocationEndpoint string `json:"revocation_endpoint"`
+	TokenEndpoint         string `json:"token_endpoint"`
+	RevocationEndpoint    string `json:"revocation_endpoint"`
+	IntrospectionEndpoint string `json:"introspection_endpoint"`
+	BackchannelLogout     bool   `json:"backchannel_logout_supported"`
 }
 
 func discover(ctx context.Context, issuer string) (metadata, error) {

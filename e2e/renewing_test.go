@@ -105,7 +105,13 @@ func newRenewingAlone(t *testing.T, start newProvider, options ...string) *renew
 	p.scopes += " " + p.offlineScope
 	r := &renewing{visit: newVisitAt(t, at, p, append(options, p.offlineOption)...), stored: slices.Contains(options, "storage caddy")}
 	t.Cleanup(func() { r.expectPeace(t) })
+	r.connect(t, ports[0])
+	return r
+}
 
+// connect has the client reach the site at its port, whatever its name is, as a browser does.
+func (r *renewing) connect(t *testing.T, port int) {
+	t.Helper()
 	certificate, err := os.ReadFile(r.certificate())
 	if err != nil {
 		t.Fatal(err)
@@ -114,14 +120,13 @@ func newRenewingAlone(t *testing.T, start newProvider, options ...string) *renew
 	roots.AppendCertsFromPEM(certificate)
 	r.client.Transport = &http.Transport{
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, network, fmt.Sprintf("127.0.0.1:%d", ports[0]))
+			return new(net.Dialer).DialContext(ctx, network, fmt.Sprintf("127.0.0.1:%d", port))
 		},
 		TLSClientConfig:   &tls.Config{RootCAs: roots},
 		ForceAttemptHTTP2: true,
 	}
 	r.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	t.Cleanup(r.client.CloseIdleConnections)
-	return r
 }
 
 // logsIn opens a page in a new tab and logs in for it.

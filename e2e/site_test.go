@@ -285,7 +285,10 @@ func (v *visit) expectDiscretion(t *testing.T) {
 			t.Error(err)
 			continue
 		}
-		for _, name := range []string{"code", "state", "nonce", "code_challenge", "id_token_hint"} {
+		if hint := parsed.Query().Get("id_token_hint"); hint != "" && strings.Contains(own.String(), hint) {
+			t.Error("the log holds the id_token_hint")
+		}
+		for _, name := range []string{"code", "state", "nonce", "code_challenge"} {
 			if value := parsed.Query().Get(name); value != "" {
 				hidden[name+" "+value] = value
 			}

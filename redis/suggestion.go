@@ -3,11 +3,13 @@ package redis
 import (
 	"fmt"
 	"slices"
+	"strings"
 )
 
-// didYouMean names the valid name nearest to a misspelt one, for the end of an error text.
+// didYouMean, as the handler has it, whose code this module does without, names the valid name nearest to a misspelt one, for the end of an error text.
 func didYouMean(name string, valid []string) string {
 	slices.Sort(valid)
+	name = strings.ToLower(name)
 	best := slices.MinFunc(valid, func(a, b string) int { return editDistance(name, a) - editDistance(name, b) })
 	if editDistance(name, best) > max(2, len(name)/2) {
 		return ""

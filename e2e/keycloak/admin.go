@@ -94,6 +94,19 @@ func (a *Admin) call(ctx context.Context, method, path string, body, answer any)
 	return a.keycloak.call(ctx, method, "/"+a.realm+path, body, answer)
 }
 
+// Rotate has the realm sign with a new key. Those before it stay published.
+func (a *Admin) Rotate(ctx context.Context) error {
+	var realm named
+	if err := a.call(ctx, http.MethodGet, "", nil, &realm); err != nil {
+		return err
+	}
+	return a.call(ctx, http.MethodPost, "/components", object{
+		"name": rand.Text(), "parentId": realm.ID, "providerId": "rsa-generated", "providerType": "org.keycloak.keys.KeyProvider",
+		// Keycloak signs with the key of the highest priority. Those that it makes by itself have 100.
+		"config": object{"priority": []string{"200"}, "algorithm": []string{"RS256"}},
+	}, nil)
+}
+
 // Disable closes somebody's account. It ends no session by itself.
 func (a *Admin) Disable(ctx context.Context, id string) error {
 	var account object

@@ -13,7 +13,8 @@ import (
 
 // The distribution, as Maven Central publishes it, and the SHA-256 of its archive.
 const (
-	version  = "26.7.3"
+	// Version is that of Keycloak.
+	Version  = "26.7.3"
 	checksum = "77657f30b7e90d70f727712ce1c967f430fd6a5e9f458d32d8c6df0635345f47"
 
 	mavenPlugin = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:get"
@@ -27,7 +28,7 @@ func install() (string, error) {
 		return "", err
 	}
 	cache = filepath.Join(cache, "caddy-openid-connect-e2e")
-	home := filepath.Join(cache, "keycloak-"+version)
+	home := filepath.Join(cache, "keycloak-"+Version)
 	if _, err := os.Stat(home); err == nil {
 		return home, nil
 	}
@@ -43,7 +44,7 @@ func install() (string, error) {
 		return "", err
 	}
 	// All at once, so that nobody finds half of it. Another run may have been faster.
-	if err := os.Rename(filepath.Join(work, "keycloak-"+version), home); err != nil {
+	if err := os.Rename(filepath.Join(work, "keycloak-"+Version), home); err != nil {
 		if _, statErr := os.Stat(home); statErr != nil {
 			return "", err
 		}
@@ -55,11 +56,11 @@ func install() (string, error) {
 func prepare(work string) error {
 	repository := filepath.Join(work, "maven")
 	if err := run(work, "mvn", "--quiet", "--batch-mode", "-Dmaven.repo.local="+repository, mavenPlugin, "-Dtransitive=false",
-		"-Dartifact=org.keycloak:keycloak-quarkus-dist:"+version+":tar.gz"); err != nil {
+		"-Dartifact=org.keycloak:keycloak-quarkus-dist:"+Version+":tar.gz"); err != nil {
 		return err
 	}
-	archive := filepath.Join(repository, "org", "keycloak", "keycloak-quarkus-dist", version,
-		"keycloak-quarkus-dist-"+version+".tar.gz")
+	archive := filepath.Join(repository, "org", "keycloak", "keycloak-quarkus-dist", Version,
+		"keycloak-quarkus-dist-"+Version+".tar.gz")
 	if err := verify(archive); err != nil {
 		return err
 	}
@@ -67,7 +68,7 @@ func prepare(work string) error {
 		return err
 	}
 	// What is chosen here need not be worked out at each start.
-	return run(filepath.Join(work, "keycloak-"+version), filepath.Join("bin", "kc.sh"), "build", "--db=dev-mem")
+	return run(filepath.Join(work, "keycloak-"+Version), filepath.Join("bin", "kc.sh"), "build", "--db=dev-mem")
 }
 
 // verify compares an archive with the checksum.

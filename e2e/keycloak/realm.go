@@ -29,6 +29,10 @@ type Client struct {
 	AccessTokenLifetime time.Duration
 
 	Logout Logout
+
+	// ServiceAccount lets the client have tokens for itself. Audience goes into all of its access tokens, beside the client.
+	ServiceAccount bool
+	Audience       string
 }
 
 // Logout is what Keycloak knows of the logouts of a client.
@@ -104,15 +108,25 @@ func (c Client) representation() object {
 		attributes["access.token.lifespan"] = strconv.Itoa(int(c.AccessTokenLifetime.Seconds()))
 	}
 	c.Logout.describe(attributes)
+	mappers := []object{
+		mapper("roles", "oidc-usermodel-realm-role-mapper", object{
+			"claim.name": "realm_access.roles", "jsonType.label": "String", "multivalued": "true",
+		}),
+		mapper("groups", "oidc-group-membership-mapper", object{"claim.name": "groups", "full.path": "false"}),
+	}
+	if c.Audience != "" {
+		// Who asks about a token has to be in its audience as well.
+		for kind, audience := range map[string]string{"custom": c.Audience, "client": c.ID} {
+			mappers = append(mappers, object{
+				"name": kind + " audience", "protocol": "openid-connect", "protocolMapper": "oidc-audience-mapper",
+				"config": object{"included." + kind + ".audience": audience, "access.token.claim": "true"},
+			})
+		}
+	}
 	return object{
 		"clientId": c.ID, "secret": c.Secret, "redirectUris": c.RedirectURIs, "attributes": attributes,
-		"frontchannelLogout": c.Logout.FrontchannelURI != "",
-		"protocolMappers": []object{
-			mapper("roles", "oidc-usermodel-realm-role-mapper", object{
-				"claim.name": "realm_access.roles", "jsonType.label": "String", "multivalued": "true",
-			}),
-			mapper("groups", "oidc-group-membership-mapper", object{"claim.name": "groups", "full.path": "false"}),
-		},
+		"frontchannelLogout": c.Logout.FrontchannelURI != "", "serviceAccountsEnabled": c.ServiceAccount,
+		"protocolMappers": mappers,
 	}
 }
 

@@ -2,7 +2,7 @@
 //
 //   {"port": 0, "clients": [...], "resources": [...], "login": {...}}
 //            first: where to listen, who exists, and who logs in where; answered with the issuer
-//   rotate   sign with a new key, keep the old ones published; answered with "rotated"
+//   rotate   sign with new keys, keep the old ones published; answered with "rotated"
 //   grants   answered with how many refresh tokens were redeemed and how many refused, as JSON
 //
 // The end of the input ends the server.
@@ -33,11 +33,11 @@ function newKey(type, parameters, alg) {
   return { ...privateKey.export({ format: 'jwk' }), kid: randomUUID(), use: 'sig', alg };
 }
 
-// The library wants an RSA key for ID tokens; access tokens are signed with the newest EC key, which is the first.
-const keys = [newKey('rsa', { modulusLength: 2048 }, 'RS256')];
+// ID tokens are signed with the newest RSA key, access tokens with the newest EC key. The newest come first.
+const keys = [];
 
-function addKey() {
-  keys.unshift(newKey('ec', { namedCurve: 'P-256' }, 'ES256'));
+function addKeys() {
+  keys.unshift(newKey('ec', { namedCurve: 'P-256' }, 'ES256'), newKey('rsa', { modulusLength: 2048 }, 'RS256'));
 }
 
 // What the provider issues is kept outside of it, so that it outlives a rotation.
@@ -160,18 +160,18 @@ const issuer = `http://127.0.0.1:${server.address().port}`;
 
 // A provider's keys are fixed when it is made, so a rotation replaces it.
 let handle;
-function serveWithNewKey() {
-  addKey();
+function serveWithNewKeys() {
+  addKeys();
   handle = newProvider(issuer).callback();
 }
-serveWithNewKey();
+serveWithNewKeys();
 server.on('request', (request, response) => handle(request, response));
 console.log(issuer);
 
 for await (const line of lines) {
   switch (line) {
     case 'rotate':
-      serveWithNewKey();
+      serveWithNewKeys();
       console.log('rotated');
       break;
     case 'grants':

@@ -61,8 +61,10 @@ func sessionCases() []attributeCase {
 
 		{"session_contents", browser, `{}`, changed, []string{"-session_contents", "userinfo off"}},
 		{"session_contents", browser, `{"id_token":true,"access_token":true}`, translated, []string{"session_contents access_token id_token", "userinfo off"}},
-		{"session_contents.access_token", browser, "true", translated,
-			[]string{"session_contents access_token", "set_access_token_header", "-set_id_token_header"}},
+		{
+			"session_contents.access_token", browser, "true", translated,
+			[]string{"session_contents access_token", "set_access_token_header", "-set_id_token_header"},
+		},
 		{"session_contents.id_token", browser, "true", translated, []string{"session_contents id_token", "-set_access_token_header", "set_id_token_header"}},
 		{"session_contents.enc_id_token", browser, "true", translated, []string{"session_contents enc_id_token"}},
 		{"session_contents.user", browser, "true", translated, []string{"session_contents user", "userinfo on"}},

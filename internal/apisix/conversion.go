@@ -13,7 +13,6 @@ type conversion struct {
 	order      []string             // their order in the input
 	missing    []string             // those that are not in the input, and yet told
 	routeOrder []string             // what belongs to the route
-	strangers  []string             // what is not an attribute
 
 	lines         map[string][]string // the settings: the arguments of each line
 	remarks       map[string]string   // comments that are not about one attribute
@@ -23,13 +22,12 @@ type conversion struct {
 
 	site, upstream, matcher string
 
-	bearerOnly   bool   // no logins
-	bearer       bool   // bearer tokens are looked at
-	local        bool   // they are verified here, not by introspection
-	browser      bool   // people log in
-	schemaClosed bool   // claim_schema has become rules entirely
-	opens        bool   // a refused attribute has kept people out
-	privateKey   string // the kind of the client's key, "" without one
+	bearerOnly bool   // no logins
+	bearer     bool   // bearer tokens are looked at
+	local      bool   // they are verified here, not by introspection
+	browser    bool   // people log in
+	opens      bool   // a refused attribute has kept people out
+	privateKey string // the kind of the client's key, "" without one
 }
 
 // learn finds out how the plugin works before single attributes are looked at.

@@ -134,8 +134,11 @@ func TestOptions(t *testing.T) {
 		lines   []string
 	}{
 		{browser, apisix.Options{}, []string{"example.com {", "openid_connect {", "reverse_proxy localhost:8080"}},
-		{browser, apisix.Options{Site: "http://localhost:80, a.example.com", Upstream: "https://10.0.0.1:8443"},
-			[]string{"http://localhost:80, a.example.com {", "reverse_proxy https://10.0.0.1:8443"}},
+		{
+			browser,
+			apisix.Options{Site: "http://localhost:80, a.example.com", Upstream: "https://10.0.0.1:8443"},
+			[]string{"http://localhost:80, a.example.com {", "reverse_proxy https://10.0.0.1:8443"},
+		},
 		{browser, apisix.Options{Site: ":8080", Upstream: "[::1]:9000"}, []string{":8080 {", "reverse_proxy [::1]:9000"}},
 		{route, apisix.Options{}, []string{"*.a.example.com, b.example.com {", "openid_connect /x/* {", "reverse_proxy /x/* 10.0.0.1:80 10.0.0.2:80"}},
 		{route, apisix.Options{Site: "c.example.com", Upstream: "app:8080"}, []string{"c.example.com {", "reverse_proxy /x/* app:8080"}},
@@ -148,8 +151,23 @@ func TestOptions(t *testing.T) {
 		load(t, keyFile, conversion.Caddyfile)
 	}
 	for _, options := range []apisix.Options{
-		{Site: "a b"}, {Site: "a {"}, {Site: "a\n"}, {Site: "ftp://a"}, {Site: "a:b"}, {Site: "a:99999"}, {Site: "{$HOME}"}, {Site: "a/b"}, {Site: "#a"}, {Site: ","},
-		{Upstream: "a"}, {Upstream: "a:1 b:2"}, {Upstream: "{env.A}:1"}, {Upstream: "a:1\n"}, {Upstream: "a:1/x"}, {Upstream: ":80"}, {Upstream: "*:80"},
+		{Site: "a b"},
+		{Site: "a {"},
+		{Site: "a\n"},
+		{Site: "ftp://a"},
+		{Site: "a:b"},
+		{Site: "a:99999"},
+		{Site: "{$HOME}"},
+		{Site: "a/b"},
+		{Site: "#a"},
+		{Site: ","},
+		{Upstream: "a"},
+		{Upstream: "a:1 b:2"},
+		{Upstream: "{env.A}:1"},
+		{Upstream: "a:1\n"},
+		{Upstream: "a:1/x"},
+		{Upstream: ":80"},
+		{Upstream: "*:80"},
 	} {
 		if _, err := apisix.Convert([]byte(browser), options); err == nil || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%+v: %v", options, err)
@@ -170,18 +188,24 @@ func TestTogether(t *testing.T) {
 		{`{"redirect_uri":"http://a.test/cb","session":{"cookie_same_site":"None","cookie_secure":true},` + app + `}`, []string{"cookie_same_site none"}},
 		{`{"redirect_uri":"http://a.test/cb","response_mode":"form_post",` + app + `}`, []string{"-response_mode"}},
 		{`{"redirect_uri":"/cb","session":{"cookie_path":"/app"},` + app + `}`, []string{"redirect_uri /cb", "-cookie_path"}},
-		{`{"redirect_uri":"/app/cb","logout_path":"/app/bye","session":{"cookie_path":"/app/"},` + app + `}`,
-			[]string{"cookie_path /app/", "path_prefix /app/oauth2", "logout_path /app/bye"}},
+		{
+			`{"redirect_uri":"/app/cb","logout_path":"/app/bye","session":{"cookie_path":"/app/"},` + app + `}`,
+			[]string{"cookie_path /app/", "path_prefix /app/oauth2", "logout_path /app/bye"},
+		},
 		{`{"prompt":"login","authorization_params":{"prompt":"consent"},` + app + `}`, []string{"-prompt", "authorization_params prompt consent"}},
 		{`{"renew_access_token_on_expiry":false,"refresh_session_interval":60,` + app + `}`, []string{"-refresh_session_interval"}},
 		{`{"set_raw_id_token_header":true,"session_contents":{"id_token":true},` + app + `}`, []string{"session_contents id_token enc_id_token"}},
 		{`{"set_access_token_header":true,"session_contents":{"id_token":true},` + app + `}`, []string{"-set_access_token_header"}},
-		{`{"client_id":"a","discovery":"https://id.example.com/x","bearer_only":true,"introspection_endpoint":"https://id.example.com/i"}`,
-			[]string{"-introspection", "-introspection_endpoint"}},
+		{
+			`{"client_id":"a","discovery":"https://id.example.com/x","bearer_only":true,"introspection_endpoint":"https://id.example.com/i"}`,
+			[]string{"-introspection", "-introspection_endpoint"},
+		},
 		{`{"client_id":"a","discovery":"https://id.example.com/x","use_pkce":true}`, []string{"-client_secret", "-introspection"}},
 		{`{"bearer_only":true,"public_key":` + text(publicKey) + `,"client_id":"a","discovery":"https://id.example.com/x"}`, []string{"issuer {env.OIDC_ISSUER}"}},
-		{`{"token_endpoint_auth_method":"client_secret_jwt","introspection_endpoint":"https://id.example.com/i",` + app + `}`,
-			[]string{"token_endpoint_auth_method client_secret_jwt", "introspection_endpoint_auth_method client_secret_basic"}},
+		{
+			`{"token_endpoint_auth_method":"client_secret_jwt","introspection_endpoint":"https://id.example.com/i",` + app + `}`,
+			[]string{"token_endpoint_auth_method client_secret_jwt", "introspection_endpoint_auth_method client_secret_basic"},
+		},
 		{`{"session":{"storage":"redis","redis":{"username":"x"}},` + app + `}`, []string{"storage redis", "-username"}},
 		{`{"session":{"storage":"redis","redis":{"server_name":"x","ssl_verify":false}},` + app + `}`, []string{"storage redis", "-server_name", "-ssl_verify"}},
 	} {

@@ -40,7 +40,7 @@ func (c *conversion) redirectURI(name string) {
 
 // ownEndpoints are the endpoints below a prefix.
 func ownEndpoints(prefix string, names ...string) []string {
-	var all []string
+	all := make([]string, 0, len(names))
 	for _, name := range names {
 		all = append(all, prefix+name)
 	}

@@ -124,13 +124,10 @@ func (c *conversion) read(object *value, prefix string) error {
 // unknown notes what is not an attribute of the plugin. Its name is the input's, so it is made harmless.
 func (c *conversion) unknown(name string) {
 	note := "not an attribute of the plugin"
-	switch {
-	case name == "_meta":
+	if name == "_meta" {
 		note = "what APISIX itself does with a plugin (disable, filter, priority, error_response); a disabled or filtered plugin is not translated as one"
-	default:
-		if near := nearest(name); near != "" {
-			note += "; did you mean " + near + "?"
-		}
+	} else if near := nearest(name); near != "" {
+		note += "; did you mean " + near + "?"
 	}
 	key := shown(name)
 	for _, taken := c.outcomes[key]; taken; _, taken = c.outcomes[key] {
@@ -138,7 +135,6 @@ func (c *conversion) unknown(name string) {
 	}
 	c.order = append(c.order, key)
 	c.outcomes[key] = Attribute{Name: key, Outcome: Refused, Note: note}
-	c.strangers = append(c.strangers, key)
 }
 
 // attributeType is what an attribute has to be.

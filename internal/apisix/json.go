@@ -97,10 +97,6 @@ func (r *reader) position() (line, column int) {
 	for offset < len(r.input) && strings.IndexByte(" \t\r\n:,", r.input[offset]) >= 0 {
 		offset++
 	}
-	return r.lineOf(offset)
-}
-
-func (r *reader) lineOf(offset int) (line, column int) {
 	before := r.input[:offset]
 	start := bytes.LastIndexByte(before, '\n') + 1
 	return bytes.Count(before, []byte("\n")) + 1, len([]rune(string(before[start:]))) + 1
@@ -116,9 +112,7 @@ func (r *reader) token() (json.Token, int, int, error) {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		err = errors.New("the JSON ends before it is complete")
 	case errors.As(err, &syntax):
-		line, column = r.lineOf(min(max(int(syntax.Offset)-1, 0), len(r.input)))
-		// the decoder's own text may quote a character of the input, and nothing more
-		err = fmt.Errorf("not JSON: %w", err)
+		err = fmt.Errorf("not JSON: %w", err) // its text may quote a character of the input, and nothing more
 	}
 	return nil, 0, 0, fmt.Errorf("line %d, column %d: %w", line, column, err)
 }
@@ -169,8 +163,16 @@ func (r *reader) members(v *value, depth int) (*value, error) {
 		}
 		v.members = append(v.members, member{name, read})
 	}
-	_, _, _, err := r.token() // the end of the object
-	return v, err
+	return v, r.end()
+}
+
+// end reads the end of an object or a list.
+func (r *reader) end() error {
+	end, line, column, err := r.token()
+	if err == nil && end == nil {
+		err = fmt.Errorf("line %d, column %d: not JSON", line, column)
+	}
+	return err
 }
 
 func (r *reader) elements(v *value, depth int) (*value, error) {
@@ -182,6 +184,5 @@ func (r *reader) elements(v *value, depth int) (*value, error) {
 		}
 		v.elements = append(v.elements, read)
 	}
-	_, _, _, err := r.token()
-	return v, err
+	return v, r.end()
 }

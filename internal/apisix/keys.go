@@ -8,6 +8,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
+	"slices"
 	"strings"
 )
 
@@ -129,13 +130,6 @@ var asymmetric = []string{
 	"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519",
 }
 
-func isOneOf(text string, all ...string) bool {
-	for _, one := range all {
-		if text == one {
-			return true
-		}
-	}
-	return false
-}
+func isOneOf(text string, all ...string) bool { return slices.Contains(all, text) }
 
 func isHMAC(algorithm string) bool { return strings.HasPrefix(algorithm, "HS") }

@@ -173,7 +173,7 @@ func (c *conversion) summary() []string {
 		lines = append(lines, comment("Read the lines that begin with changed or refused before anybody uses this.")...)
 	}
 	if c.opens {
-		lines = append(lines, comment("CAUTION: a refused attribute kept people out. Without a rule in its place more people get in than before.")...)
+		lines = append(lines, comment("CAUTION: what is refused may have kept people out. Without rules in its place, more people get in.")...)
 	}
 	for _, name := range c.variableOrder {
 		lines = append(lines, comment(fmt.Sprintf("Set %s in the environment of Caddy: %s.", name, c.variables[name]))...)

@@ -111,6 +111,7 @@ func (c *conversion) route(route *value) {
 			for _, plugin := range m.value.members {
 				if plugin.name != pluginName {
 					c.tellRoute("plugins."+shown(plugin.name), Refused, "", "another plugin; only openid-connect is translated")
+					c.opens = true
 				}
 			}
 		case "status":
@@ -120,6 +121,7 @@ func (c *conversion) route(route *value) {
 		case "id", "name", "desc", "labels", "create_time", "update_time", "priority", "key", "modifiedIndex", "createdIndex":
 		default:
 			c.tellRoute(shown(m.name), Refused, "", "not translated; look at what it does to requests")
+			c.opens = true
 		}
 	}
 }

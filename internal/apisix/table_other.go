@@ -39,7 +39,7 @@ func passThroughTable() []attribute {
 			}
 		})),
 		refused("redirect_uri_scheme", "redirect_uri", "the scheme is that of the request, or of a proxy in front that trusted_proxies names; or write a whole URL as redirect_uri"),
-		refused("local_redirect_uri_path", "redirect_uri", "redirect_uri is both what the provider is told and what is answered"),
+		refused("local_redirect_uri_path", "redirect_uri", "what the provider is told and what is answered are one, redirect_uri"),
 		refused("redirect_after_logout_uri", "post_logout_redirect_uri", "the provider's end_session_endpoint is used; write end_session_endpoint, or post_logout_redirect_uri for where browsers end up"),
 		needed("redirect_after_logout_with_id_token_hint", "the hint is sent whenever it was kept"),
 		refused("introspection_params", "introspection", "nothing can be added to the question"),
@@ -61,7 +61,8 @@ func passThroughTable() []attribute {
 				c.noOp(other, "introspection_cache_ignore is set")
 			}
 		})),
-		needed("introspection_enable_negative_cache", "refusals are remembered for a moment in any case"),
+		row("introspection_enable_negative_cache", Refused, "", "Answers that refuse a token are not remembered; parallel requests with it share one call.",
+			ofIntrospection(unlessOff("answers that refuse a token are not remembered; parallel requests with it share one call"))),
 		needed("discovery_expires_in", "metadata is fetched again by itself"),
 		needed("keepalive", "connections are kept as long as the provider keeps them"),
 		refused("pass_cookies", "introspection", "cookies of the browser are never sent to the provider"),

@@ -16,7 +16,7 @@ func redisTable() []attribute {
 		}
 	}
 	return []attribute{
-		holder(redis, "session storage redis", "All numbers are milliseconds in APISIX; durations are written."),
+		holder(redis, "session storage redis", "Time limits are milliseconds in APISIX; durations are written."),
 		row("host", textType, ""),
 		row("port", wholeNumber, ""),
 		row("username", textType, "It needs a password."),

@@ -203,6 +203,8 @@ func (c *conversion) clocks() {
 		case !c.has(idling):
 		case shortest == idle:
 			c.translated(idling, unused, "")
+		case idle <= 0:
+			c.changed(idling, unused, "0 is without limit, but rolling_timeout has one, by default or as it says")
 		default:
 			c.changed(idling, unused, "rolling_timeout is shorter")
 		}

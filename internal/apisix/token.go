@@ -87,7 +87,7 @@ func comment(text string) []string {
 	const most = 110
 	var lines []string
 	line := "#"
-	for _, word := range strings.Fields(strings.ReplaceAll(text, "{$", "($")) {
+	for word := range strings.FieldsSeq(strings.ReplaceAll(text, "{$", "($")) {
 		if len(line)+1+len(word) > most && line != "#" && line != "#  " {
 			lines = append(lines, line)
 			line = "#  "

@@ -158,15 +158,16 @@ func New(config Config) *Provider {
 // Observe adds an observer; calls of the same key share one. The returned function removes it.
 func (p *Provider) Observe(key any, observer Observer) (stop func()) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	i := slices.IndexFunc(p.observers, func(o observation) bool { return o.key == key })
+	tells, up := i < 0 && !p.lastFetch.IsZero(), !p.down
 	if i < 0 {
 		p.observers = append(p.observers, observation{key: key, observer: observer, count: 1})
-		if !p.lastFetch.IsZero() {
-			observer.Up(!p.down, false, nil)
-		}
 	} else {
 		p.observers[i].count++
+	}
+	p.mu.Unlock()
+	if tells {
+		observer.Up(up, false, nil)
 	}
 	return sync.OnceFunc(func() {
 		p.mu.Lock()

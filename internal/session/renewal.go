@@ -18,7 +18,7 @@ type Renewal struct {
 	Sealed string
 	Until  time.Time
 
-	// Replaced are older generations, whose bearers still get the newest one. At most 256 are kept, the newest.
+	// Replaced are older generations; requests with one of them still get the newest. At most 256 are kept, the newest.
 	Replaced []Replaced
 
 	// Ended says that the provider has refused the refresh token of that generation: the session is over.

@@ -167,8 +167,9 @@ func (w *revocationWriter) writeSegment(ctx context.Context, now time.Time) (*re
 	return written, nil
 }
 
-// lock takes the lock for writing if it can be had. Its name changes by the hour: should a process that has died keep it for ever, with
-// another one's help, see [CaddyBackend.Lock], that is not for long.
+// lock takes the lock for writing if it can be had. Its name changes by the hour: Caddy's file storage can keep the lock of a
+// process that has died alive as long as another one refreshes a lock of the same name (see [CaddyBackend.Lock]), which blocks writers for an
+// hour at the most.
 func (w *revocationWriter) lock(ctx context.Context, hour int64) (unlock func()) {
 	wait := lockWait
 	if w.lockFailed {
