@@ -11,8 +11,9 @@ import (
 	"strings"
 	"unicode"
 
-	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
+
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 )
 
 func init() {
@@ -105,7 +106,7 @@ To change a secret without logging anybody out, put the new one before the old o
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			secret := make([]byte, secretBytes)
-			rand.Read(secret) //nolint:errcheck // it never fails; the program would end
+			rand.Read(secret) // it never fails: the program would end
 			_, err := fmt.Fprintln(cmd.OutOrStdout(), base64.RawURLEncoding.EncodeToString(secret))
 			return err
 		},

@@ -2,6 +2,7 @@ package openidconnect
 
 import (
 	"bytes"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -144,7 +145,8 @@ func TestCommandExplain(t *testing.T) {
 		{"adapter named", "", at(good, "--adapter", "caddyfile"), 0, []string{"accepted"}, nil},
 		{
 			"another audience", "", at(p.AccessToken(optest.Claims{"aud": "others"})), 2,
-			[]string{"refused: wrong_audience (status 401)", "failed    audience", "expected  api", "got       others", "hint "}, nil,
+			[]string{"refused: wrong_audience (status 401)", "failed    audience", "expected  api", "got       others", "hint "},
+			nil,
 		},
 		{"no scope", "", at(p.AccessToken(nil)), 2, []string{"insufficient_scope (status 403)", "orders:read", "signature"}, nil},
 		{"no call", "", at(good, "--offline"), 2, []string{"discovery_failed", "was not made"}, nil},
@@ -211,11 +213,11 @@ func TestStepsAreInOrder(t *testing.T) {
 	p := optest.New(t)
 	forger := optest.NewKey(t, "RS256", "rs-1")
 	key := p.Key("rs-1")
-	faults := []struct {
-		step   string
-		claims optest.Claims
-		header optest.Claims
-	}{
+	type fault struct {
+		step           string
+		claims, header optest.Claims
+	}
+	faults := []fault{
 		{step: "form", header: optest.Claims{"crit": []string{"x"}}},
 		{step: "type", header: optest.Claims{"typ": "dpop+jwt"}},
 		{step: "issuer", claims: optest.Claims{"iss": "https://other.example.com"}},
@@ -239,21 +241,10 @@ func TestStepsAreInOrder(t *testing.T) {
 			for _, second := range faults[i:] {
 				claims, header := optest.Claims{"scope": "orders:read"}, optest.Claims{}
 				signer := key
-				for _, fault := range []int{i, slices.IndexFunc(faults, func(f struct {
-					step   string
-					claims optest.Claims
-					header optest.Claims
-				},
-				) bool {
-					return f.step == second.step
-				})} {
-					for name, value := range faults[fault].claims {
-						claims[name] = value
-					}
-					for name, value := range faults[fault].header {
-						header[name] = value
-					}
-					if faults[fault].step == "signature" {
+				for _, wrong := range []fault{first, second} {
+					maps.Copy(claims, wrong.claims)
+					maps.Copy(header, wrong.header)
+					if wrong.step == "signature" {
 						signer = forger
 					}
 				}

@@ -62,7 +62,7 @@ func (r matrixRecord) write(t *testing.T) {
 		t.Fatal(err)
 	}
 	for file, content := range map[string][]byte{matrixFile: append(text, '\n'), matrixPage: []byte(shown)} {
-		if err := os.WriteFile(file, content, 0o644); err != nil { //nolint:gosec // it is there for everybody to read
+		if err := os.WriteFile(file, content, 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}

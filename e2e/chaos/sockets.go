@@ -66,6 +66,7 @@ func playSockets(ctx context.Context, t *site) error {
 		return err
 	}
 	t.noteDone("%d open after %s: %s", len(sockets), took.Round(100*time.Millisecond), open)
+	t.room.resident = open.resident / 10 // which the runtime takes minutes to give back
 	half := owners[:len(owners)/2]
 	for _, o := range half {
 		t.provider.RevokeSubject(o.subject)

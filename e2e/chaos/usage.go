@@ -12,8 +12,9 @@ const (
 	// moreHeap is by how much the memory in use may grow where nothing is kept, and moreResident the memory of the process, of which the
 	// runtime gives back what it does not use when it sees fit.
 	moreHeap, moreResident = 4 << 20, 48 << 20
-	// settle is how long a gateway may take to come to rest: timers of connections to a provider that is replaced run for 90 s.
-	settle = 100 * time.Second
+	// settle is how long a gateway may take to come to rest: timers of connections to a provider that is replaced run for 90 s,
+	// and the runtime gives memory back at its leisure.
+	settle = 3 * time.Minute
 
 	// sessionHeap is what a login or a renewal may leave in memory, since opened sessions and spent generations are remembered; tokenHeap is
 	// what a token may.
