@@ -22,9 +22,8 @@ var writeMatrix = flag.Bool("write-matrix", false, "write docs/provider-matrix.j
 
 // What a check says, unless it fails or there is more to tell.
 const (
-	works      = "works"
-	notOffered = "not offered"
-	fails      = "fails"
+	works = "works"
+	fails = "fails"
 )
 
 // matrixChecks are tried in this order. Keys change at last.
@@ -55,13 +54,16 @@ func TestMatrix(t *testing.T) {
 				v := newMatrixVisit(t, m)
 				observed[i].Caddyfile = m.documentedCaddyfile(v.provider)
 				for _, check := range matrixChecks {
-					outcome := fails
+					outcome := "" // left out by -run
 					t.Run(check.name, func(t *testing.T) {
+						outcome = fails
 						if said := check.try(v.anew(t), t); !t.Failed() {
 							outcome = said
 						}
 					})
-					observed[i].Checks[check.name] = outcome
+					if outcome != "" {
+						observed[i].Checks[check.name] = outcome
+					}
 				}
 			})
 		}
