@@ -17,7 +17,7 @@ require (
 	github.com/chromedp/chromedp v0.23.0
 	// Its example server is the provider whose login page comes from this library.
 	github.com/zitadel/oidc/v3 v3.51.17
-	// The application's end of a WebSocket.
+	// The application's end of a WebSocket; in the chaos runs also what net/http takes for a valid header.
 	golang.org/x/net v0.60.0
 	// The client credentials grant, for the tokens of the tests.
 	golang.org/x/oauth2 v0.37.0
