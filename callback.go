@@ -296,6 +296,7 @@ func (rt *runtime) redeem(
 	outcome.cookies = append(slices.Clip(cookies),
 		l.cookies.DeleteTransaction(v.secure, l.cookies.TransactionName(v.secure, state.Random)),
 		l.addToLoop(v, markOf(sess.ID), rt.now()))
+	l.memory.makes(markOf(sess.ID), rt.now())
 	rt.metrics.login(resultSucceeded)
 	rt.logger.Info("login", zap.String("issuer", rt.issuerName), zap.String("user_id", or(user, sess.Subject)), zap.String("host", r.Host),
 		zap.String("request_id", requestID(r)))
@@ -347,7 +348,11 @@ func (rt *runtime) refuseCallback(
 ) error {
 	rt.forget(st, state, transaction)
 	refused.action = rt.login.loginURL(returnURLOf(state, transaction), "")
-	rt.metrics.login(string(refused.reason))
+	result := refused.reason
+	if state == nil {
+		result = reasonStateMismatch // nobody knows that it comes from the provider
+	}
+	rt.metrics.login(string(result))
 	return rt.refuse(w, r, st, "", refused)
 }
 

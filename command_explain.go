@@ -1,9 +1,12 @@
 package openidconnect
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"path/filepath"
 	"strings"
 
@@ -41,7 +44,8 @@ handlers, --site and --path say which one is meant.
 A Caddy that runs answers the same question by its admin API, with the keys that it has:
 POST /openid_connect/explain.
 
-The exit code is 0 if the token is accepted and 2 if it is refused.`,
+The exit code is 0 if the token is accepted, 2 if it is refused or not judged at all, and 1 if that
+could not be found out, as when the provider does not answer.`,
 		Example: `  caddy openid-connect explain --config Caddyfile - < token.txt
   caddy openid-connect explain --config Caddyfile --site api.example.com --path /v1/orders eyJhbGciOi...
   caddy openid-connect explain --config caddy.json --offline --json - < token.txt`,
@@ -107,10 +111,17 @@ func (o *explainOptions) run(cmd *cobra.Command, token string) error {
 	} else {
 		explained.print(cmd)
 	}
-	if err == nil && !explained.Accepted {
+	switch {
+	case err != nil:
+		return err
+	case explained.Status == http.StatusServiceUnavailable: // which says nothing of the token
+		cmd.SilenceErrors = true // the answer has it
+		return errors.New("it could not be found out")
+	case !explained.Accepted:
 		return endWithNo(cmd)
+	default:
+		return nil
 	}
-	return err
 }
 
 // provision makes the sites of the configuration as Caddy does before it starts them.
@@ -133,6 +144,9 @@ func (o *explainOptions) provision(cmd *cobra.Command) (*caddyhttp.App, error) {
 	config.Logging = &caddy.Logging{Logs: map[string]*caddy.CustomLog{
 		caddy.DefaultLoggerName: {BaseLog: caddy.BaseLog{Level: "ERROR"}},
 	}}
+	if err := withoutCertificates(config); err != nil {
+		return nil, fmt.Errorf("%s: %w", o.config, err)
+	}
 	ctx, err := caddy.ProvisionContext(config)
 	if err != nil {
 		hint := ""
@@ -147,6 +161,40 @@ func (o *explainOptions) provision(cmd *cobra.Command) (*caddyhttp.App, error) {
 		return nil, fmt.Errorf("%s: %w: there are no sites", o.config, errNoHandler)
 	}
 	return app, nil
+}
+
+// withoutCertificates leaves out what serves certificates: Caddy makes authorities of its own for that when they are not there, in the storage
+// of the service. A handler that trusts such an authority needs it, and the service has made it then.
+func withoutCertificates(config *caddy.Config) error {
+	delete(config.AppsRaw, "tls")
+	if !bytes.Contains(config.AppsRaw["http"], []byte(`"pki_`)) {
+		delete(config.AppsRaw, "pki")
+	}
+	if config.AppsRaw["http"] == nil {
+		return nil
+	}
+	decoder := json.NewDecoder(bytes.NewReader(config.AppsRaw["http"]))
+	decoder.UseNumber()
+	var app map[string]any
+	if err := decoder.Decode(&app); err != nil {
+		return fmt.Errorf("the http app: %w", err)
+	}
+	servers, _ := app["servers"].(map[string]any)
+	for _, server := range servers {
+		server, ok := server.(map[string]any)
+		if !ok {
+			continue
+		}
+		automatic, _ := server["automatic_https"].(map[string]any)
+		if automatic == nil {
+			automatic = make(map[string]any)
+		}
+		automatic["disable_certificates"] = true
+		server["automatic_https"] = automatic
+	}
+	text, err := json.Marshal(app)
+	config.AppsRaw["http"] = text
+	return err
 }
 
 // adapt makes JSON of the configuration, by the adapter that is named or, as Caddy itself does, by the name of the file.

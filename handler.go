@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"strconv"
 	"time"
 
 	"go.uber.org/zap"
@@ -293,9 +294,13 @@ func (rt *runtime) logRefusal(r *http.Request, st *requestState, refused *refusa
 	case errors.Is(refused.cause, context.Canceled): // by a client that has gone
 	case refused.reason == reasonSessionTooLarge, refused.reason == reasonStoreUnavailable && rt.login.renewals.mayTellStore(rt.now()):
 		level = zapcore.ErrorLevel
+	case refused.reason == reasonAccessDenied:
+		if rt.login.memory.mayTell(string(refused.reason), rt.now()) {
+			level = zapcore.InfoLevel
+		}
 	case a.status == http.StatusForbidden && refused.reason != reasonCrossSiteLogin && refused.reason != reasonCrossSiteLogout:
 		level = zapcore.InfoLevel
-	case refused.warns && rt.login.memory.mayWarn(rt.now()):
+	case refused.warns && rt.login.memory.mayTell(string(refused.reason)+strconv.Itoa(a.status), rt.now()):
 		level = zapcore.WarnLevel
 	}
 	entry := rt.logger.Check(level, "request refused")

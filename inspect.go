@@ -90,7 +90,7 @@ func inspect(in *provider.Inspection, given string, confirmed bool) *inspected {
 	i.judgeIssuer(in, given, confirmed)
 	i.judgeKeys(in)
 	if in.Metadata != nil {
-		i.judgeLogin(in.Metadata)
+		i.judgeLogin(in.Metadata, in.KeySet)
 		i.judgeLogout(in.Metadata)
 		i.judgeBearer(in.Metadata)
 	}
@@ -129,8 +129,8 @@ func (i *inspected) judgeIssuer(in *provider.Inspection, given string, confirmed
 	case template:
 		found := i.find(findingNote, "issuer", "one document for all tenants: "+i.Issuer)
 		found.Hint = "list those who may come in with tenants; without it, anybody with an account at the provider could"
-	case !plainURL.MatchString(i.Issuer):
-		i.find(findingProblem, "issuer", "the stated issuer is no URL").Got = i.Issuer
+	case !plainURL.MatchString(i.Issuer) || provider.CheckURL(i.Issuer) != nil:
+		i.find(findingProblem, "issuer", "the stated issuer is no URL that could be configured").Got = i.Issuer
 	case given != "" && given != i.Issuer:
 		found := i.find(findingProblem, "issuer", "the provider calls itself by another name, and tokens are compared to the letter")
 		found.Expected, found.Got = given, i.Issuer
@@ -159,20 +159,23 @@ func (i *inspected) judgeKeys(in *provider.Inspection) {
 		found := i.find(findingProblem, "keys", "there are no keys")
 		found.Expected, found.Got = "jwks_uri in the metadata", "none"
 	default:
-		names := make([]string, len(in.Keys))
-		for k, key := range in.Keys {
-			names[k] = strings.TrimSpace(strings.Join([]string{key.Type, key.Curve, key.Algorithm}, " "))
-			names[k] = strings.Join(strings.Fields(names[k]), " ")
-		}
-		slices.Sort(names)
-		i.find(findingOK, "keys", fmt.Sprintf("%d for signatures: %s", len(in.Keys), strings.Join(slices.Compact(names), ", ")))
+		i.find(findingOK, "keys", fmt.Sprintf("%d for signatures: %s", len(in.Keys), i.keyNames()))
 	}
 	for _, skipped := range in.Skipped {
 		i.find(findingNote, "keys", fmt.Sprintf("key %d of the set is left aside: %v", skipped.Index+1, skipped.Reason))
 	}
 }
 
-func (i *inspected) judgeLogin(metadata *provider.Metadata) {
+// keyNames names the kinds of the keys, each once.
+func (i *inspected) keyNames() string {
+	names := make([]string, len(i.Keys))
+	for k, key := range i.Keys {
+		names[k] = strings.Join(strings.Fields(key.Type+" "+key.Curve+" "+key.Algorithm), " ")
+	}
+	return strings.Join(sortedOnce(names), ", ")
+}
+
+func (i *inspected) judgeLogin(metadata *provider.Metadata, keys *jose.KeySet) {
 	if metadata.Authorization == "" || metadata.Token == "" {
 		found := i.find(findingNote, "login", "this provider does not log users in: it has no authorization_endpoint and token_endpoint")
 		found.Hint = "its tokens can be accepted with bearer_only; to log users in, put a provider such as Dex or Keycloak before it"
@@ -193,12 +196,21 @@ func (i *inspected) judgeLogin(metadata *provider.Metadata) {
 			Hint = "look for a setting of the client that does without"
 	}
 	algorithms := (&idTokenPolicy{}).acceptedAlgorithms(metadata)
-	if len(algorithms) == 0 {
+	fits := func(algorithm string) bool {
+		candidates, _ := keys.Candidates("", algorithm)
+		return len(candidates) > 0
+	}
+	switch {
+	case len(algorithms) == 0:
 		found := i.find(findingProblem, "ID token", "the signature algorithms of ID tokens are not accepted")
 		found.Expected = "one of " + strings.Join(jose.AsymmetricAlgorithms(), " ")
 		found.Got = strings.Join(metadata.IDTokenSigningAlgs, " ")
 		found.Hint = "have the provider sign by a key pair; where the client_secret is the key, id_token_signed_response_alg HS256 will do"
-	} else {
+	case keys != nil && !slices.ContainsFunc(algorithms, fits):
+		found := i.find(findingProblem, "ID token", "no key of the provider fits the algorithm of its ID tokens")
+		found.Expected, found.Got = "a key for "+strings.Join(algorithms, ", "), i.keyNames()
+		found.Hint = "id_token_signed_response_alg names another algorithm than the one that is pinned"
+	default:
 		i.find(findingOK, "ID token", "signed by "+strings.Join(algorithms, ", ")+"; any other algorithm is refused")
 	}
 	if client := i.clientAuthentication(); client == nil {

@@ -58,7 +58,8 @@ func stringsOf(value any) (list []string) {
 // writeCaddyfile shows what to write for a site, and what to tell the provider of it.
 func (i *inspected) writeCaddyfile(site, upstream string) {
 	issuer := strings.ReplaceAll(i.Issuer, provider.TenantPlaceholder, "")
-	if i.metadata == nil || !plainURL.MatchString(issuer) || !plainURL.MatchString(i.Discovery) {
+	if i.metadata == nil || !plainURL.MatchString(issuer) || !plainURL.MatchString(i.Discovery) || provider.CheckURL(i.Discovery) != nil ||
+		issuer == i.Issuer && provider.CheckURL(issuer) != nil {
 		return
 	}
 	var lines []string

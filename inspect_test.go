@@ -54,6 +54,8 @@ func TestInspect(t *testing.T) {
 		{"no issuer", set("issuer", nil), "", 2, []string{"problem   metadata", "names no issuer"}, "Caddyfile"},
 		{"issuer to break out by", set("issuer", "https://id.example.com/ {\n\timport /etc/passwd\n}\x1b[2J"), "", 2, []string{"problem   issuer", "�[2J"}, "Caddyfile"},
 		{"issuer with a placeholder", set("issuer", "https://id.example.com/{env.HOME}"), "", 2, []string{"problem   issuer"}, "Caddyfile"},
+		{"issuer with a user name", set("issuer", "https://user:password@id.example.com"), "", 2, []string{"problem   issuer"}, "Caddyfile"},
+		{"no key that fits", set("id_token_signing_alg_values_supported", []any{"ES512"}), "", 2, []string{"problem   ID token", "a key for ES512", "got: "}, ""},
 		{"for all tenants", set("issuer", "https://login.example.com/{tenantid}/v2.0"), "", 0, []string{"tenants 00000000-", "discovery http", "note      issuer"}, "problem"},
 		{"no keys", set("jwks_uri", nil), "", 2, []string{"problem   keys", "expected: jwks_uri"}, ""},
 		{"keys that do not come", set("jwks_uri", "http://127.0.0.1:1/keys"), "", 2, []string{"problem   keys"}, ""},

@@ -15,8 +15,9 @@ const (
 	deletionMemory = 5 * time.Minute
 	// maxRemembered bounds each list of the memory; where one is full, any entry makes room.
 	maxRemembered = 100_000
-	// maxLoginWarnings bounds the warnings about failed logins in a minute: anybody can make logins fail, with an error or a code of his own.
-	maxLoginWarnings = 30
+	// maxLoginLines bounds the lines about failed logins of one kind in a minute, above Debug: anybody can make logins fail, with an error or a
+	// code of his own.
+	maxLoginLines = 30
 )
 
 // loginMemory is what a process remembers of logins, so that none is finished twice, and of sessions, so that no late answer undoes a
@@ -27,10 +28,15 @@ type loginMemory struct {
 	superseded map[[16]byte]time.Time        // sessions that a newer login has replaced in its browser, and until when to know
 	deleted    map[[16]byte]time.Time        // dead sessions whose cookie a browser was told to drop, and until when to know
 	returned   map[string]time.Time          // marks of young sessions whose cookie has come back, and until when to know
+	made       map[string]time.Time          // marks of sessions that were made here and count for a loop, and until when to know
+	lines      map[string]*lineBudget        // about failed logins, by their kind
 	sweepAt    time.Time
+}
 
-	warnings      int // since warningsSince
-	warningsSince time.Time
+// lineBudget counts lines of the log since a time.
+type lineBudget struct {
+	count int
+	since time.Time
 }
 
 // callbackOutcome is what became of a login. The fields are set before done is closed.
@@ -50,6 +56,8 @@ func newLoginMemory() *loginMemory {
 		superseded: make(map[[16]byte]time.Time),
 		deleted:    make(map[[16]byte]time.Time),
 		returned:   make(map[string]time.Time),
+		made:       make(map[string]time.Time),
+		lines:      make(map[string]*lineBudget),
 	}
 }
 
@@ -144,15 +152,41 @@ func (m *loginMemory) hasComeBack(mark string) bool {
 	return ok
 }
 
-// mayWarn reports whether the log may be warned of one more failed login.
-func (m *loginMemory) mayWarn(now time.Time) bool {
+// makes notes that a login has made the session with this mark.
+func (m *loginMemory) makes(mark string, now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if now.Sub(m.warningsSince) >= time.Minute {
-		m.warnings, m.warningsSince = 0, now
+	makeRoomIn(m.made)
+	m.made[mark] = now.Add(2 * loopWindow)
+}
+
+// takeMade reports whether any of these marks is of a login that has ended here, and forgets those: each loop takes logins of its own.
+func (m *loginMemory) takeMade(marks []string) (any bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, mark := range marks {
+		if _, ok := m.made[mark]; ok {
+			delete(m.made, mark)
+			any = true
+		}
 	}
-	m.warnings++
-	return m.warnings <= maxLoginWarnings
+	return any
+}
+
+// mayTell reports whether the log may be told of one more failed login of a kind. There are as many kinds as there are reasons, about.
+func (m *loginMemory) mayTell(kind string, now time.Time) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	budget := m.lines[kind]
+	if budget == nil {
+		budget = new(lineBudget)
+		m.lines[kind] = budget
+	}
+	if now.Sub(budget.since) >= time.Minute {
+		budget.count, budget.since = 0, now
+	}
+	budget.count++
+	return budget.count <= maxLoginLines
 }
 
 // sweep forgets what is over, now and then. The caller holds the lock.
@@ -177,6 +211,7 @@ func (m *loginMemory) sweep(now time.Time) {
 	maps.DeleteFunc(m.superseded, func(_ [16]byte, until time.Time) bool { return !now.Before(until) })
 	maps.DeleteFunc(m.deleted, func(_ [16]byte, until time.Time) bool { return !now.Before(until) })
 	maps.DeleteFunc(m.returned, func(_ string, until time.Time) bool { return !now.Before(until) })
+	maps.DeleteFunc(m.made, func(_ string, until time.Time) bool { return !now.Before(until) })
 }
 
 // makeRoomIn drops any entry of a full map.

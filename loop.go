@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/caddy-openid-connect/caddy-openid-connect/internal/session"
 )
@@ -27,8 +28,8 @@ type loopEntry struct {
 	at   int64 // Unix seconds
 }
 
-// parseLoop reads the loop breaker's cookie. It is plain text: it must be readable when nothing sealed is, and who forges it deceives
-// only his own browser.
+// parseLoop reads the loop breaker's cookie. It is plain text: it must be readable when nothing sealed is. Who forges it deceives only his own
+// browser; the operator hears of loops of logins that were made here.
 func parseLoop(text string, now time.Time) []loopEntry {
 	var entries []loopEntry
 	for part := range strings.SplitSeq(text, "-") {
@@ -79,7 +80,9 @@ func (l *login) blindRestarts(v *visit, now time.Time) int {
 func (rt *runtime) detectLoop(r *http.Request, v *visit) *refusal {
 	l := rt.login
 	count := 0
+	var marks []string
 	for _, entry := range parseLoop(v.cookies.Loop, rt.now()) {
+		marks = append(marks, entry.mark)
 		switch {
 		case entry.mark == blindRestart:
 		case l.memory.hasComeBack(entry.mark):
@@ -97,10 +100,14 @@ func (rt *runtime) detectLoop(r *http.Request, v *visit) *refusal {
 	diagnosis := rt.diagnoseLoop(r, v)
 	v.reply = append(v.reply, l.cookies.DeleteLoop(v.secure)) // the next try is the user's own, and free
 	const expected = "a session cookie after the login"
-	rt.logger.Warn("login loop ended", zap.String("reason", string(reasonLoginLoop)), zap.String("expected", expected), zap.String("got", diagnosis),
-		zap.String("hint", answers[reasonLoginLoop].hint), zap.String("issuer", rt.issuerName), zap.String("host", r.Host),
-		zap.String("request_id", requestID(r)))
-	rt.metrics.login(string(reasonLoginLoop))
+	level := zapcore.DebugLevel
+	if l.memory.takeMade(marks) {
+		level = zapcore.WarnLevel
+		rt.metrics.login(string(reasonLoginLoop))
+	}
+	rt.logger.Log(level, "login loop ended", zap.String("reason", string(reasonLoginLoop)), zap.String("expected", expected),
+		zap.String("got", diagnosis), zap.String("hint", answers[reasonLoginLoop].hint), zap.String("issuer", rt.issuerName),
+		zap.String("host", r.Host), zap.String("request_id", requestID(r)))
 	return &refusal{reason: reasonLoginLoop, expected: expected, got: diagnosis, page: pageLoop, detail: diagnosis}
 }
 

@@ -16,7 +16,8 @@ type Inspection struct {
 
 	MetadataError error
 
-	Keys      []KeyStatus // those that can verify signatures
+	KeySet    *jose.KeySet
+	Keys      []KeyStatus // those of the set
 	Skipped   []jose.SkippedKey
 	KeysError error // why there are no keys; nil where the metadata names none
 
@@ -57,7 +58,7 @@ func Inspect(ctx context.Context, config Config) (*Inspection, error) {
 	keys, skipped, err := jose.ParseKeySet(body)
 	inspection.Skipped, inspection.KeysError = skipped, err
 	if err == nil {
-		inspection.Keys = describeKeys(keys)
+		inspection.KeySet, inspection.Keys = keys, describeKeys(keys)
 	}
 	return inspection, nil
 }
