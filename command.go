@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"unicode"
+	"unicode/utf16"
 
 	"github.com/spf13/cobra"
 
@@ -63,20 +64,48 @@ func readInput(cmd *cobra.Command, name string) ([]byte, error) {
 	text, err := io.ReadAll(io.LimitReader(input, maxCommandInput+1))
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("reading %s: %w", name, err)
+		return nil, fmt.Errorf("reading %s: %w", inputName(name), err)
 	case len(text) > maxCommandInput:
-		return nil, fmt.Errorf("%s is larger than %d MiB", name, maxCommandInput>>20)
+		return nil, fmt.Errorf("%s is larger than %d MiB", inputName(name), maxCommandInput>>20)
 	default:
 		return text, nil
 	}
 }
 
+// inputName is what people call a file that they have named.
+func inputName(name string) string {
+	if name == "-" {
+		return "the standard input"
+	}
+	return name
+}
+
 // printJSON is what --json prints.
 func printJSON(cmd *cobra.Command, answer any) error {
-	encoder := json.NewEncoder(cmd.OutOrStdout())
+	var text strings.Builder
+	encoder := json.NewEncoder(&text)
 	encoder.SetIndent("", "  ")
 	encoder.SetEscapeHTML(false)
-	return encoder.Encode(answer)
+	if err := encoder.Encode(answer); err != nil {
+		return err
+	}
+	_, err := io.WriteString(cmd.OutOrStdout(), escapeUnprintable(text.String()))
+	return err
+}
+
+// escapeUnprintable writes what is not printable in JSON as an escape, which means the same and does nothing to a terminal.
+func escapeUnprintable(text string) string {
+	var b strings.Builder
+	for _, r := range text {
+		if r == '\n' || unicode.IsPrint(r) {
+			b.WriteRune(r)
+			continue
+		}
+		for _, unit := range utf16.Encode([]rune{r}) {
+			fmt.Fprintf(&b, `\u%04x`, unit)
+		}
+	}
+	return b.String()
 }
 
 // onTerminal keeps what others have written from doing anything to a terminal but standing on it.

@@ -36,7 +36,7 @@ The exit code is 2 if an attribute is refused.`,
 			}
 			conversion, err := apisix.Convert(text, options)
 			if err != nil {
-				return fmt.Errorf("converting %s: %w", args[0], err)
+				return fmt.Errorf("converting %s: %w", inputName(args[0]), err)
 			}
 			return printConversion(cmd, conversion, asJSON)
 		},

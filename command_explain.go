@@ -52,6 +52,12 @@ could not be found out, as when the provider does not answer.`,
 		Args: exactlyOneArgument("the token, or - to read it from the standard input,"),
 		RunE: func(cmd *cobra.Command, args []string) error { return options.run(cmd, args[0]) },
 	}
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+		if strings.HasPrefix(err.Error(), "unknown shorthand flag") {
+			return errors.New("there is no such flag; -- goes before a token that begins with a hyphen") // which is not printed
+		}
+		return err
+	})
 	cmd.Flags().StringVarP(&options.config, "config", "c", "", "Configuration file (required)")
 	cmd.Flags().StringVarP(&options.adapter, "adapter", "a", "", "Name of the config adapter (default: by the name of the file)")
 	cmd.Flags().StringVar(&options.site, "site", "", "Host of the site, with the port if it is not usual")
@@ -75,12 +81,11 @@ func (o *explainOptions) run(cmd *cobra.Command, token string) error {
 		}
 		token = string(text)
 	}
-	token = strings.TrimSpace(token)
-	if scheme, rest, ok := strings.Cut(token, " "); ok && strings.EqualFold(scheme, schemeBearer) {
-		token = strings.TrimSpace(rest)
-	}
-	if token == "" {
+	if token = bareToken(token); token == "" {
 		return errors.New("the token is empty")
+	}
+	if strings.ContainsAny(token, " \t\r\n") {
+		return errors.New("there is more than one word, or line, where the token should be")
 	}
 	app, err := o.provision(cmd)
 	if err != nil {
@@ -122,6 +127,18 @@ func (o *explainOptions) run(cmd *cobra.Command, token string) error {
 	default:
 		return nil
 	}
+}
+
+// bareToken takes off what is copied along with a token: the header's name, the scheme, quotes.
+func bareToken(text string) string {
+	text = strings.Trim(strings.TrimSpace(text), `"'`)
+	if name, rest, ok := strings.Cut(text, ":"); ok && strings.EqualFold(name, "Authorization") {
+		text = strings.TrimSpace(rest)
+	}
+	if scheme, rest, ok := strings.Cut(text, " "); ok && strings.EqualFold(scheme, schemeBearer) {
+		text = rest
+	}
+	return strings.Trim(strings.TrimSpace(text), `"'`)
 }
 
 // provision makes the sites of the configuration as Caddy does before it starts them.
@@ -179,6 +196,7 @@ func withoutCertificates(config *caddy.Config) error {
 	if err := decoder.Decode(&app); err != nil {
 		return fmt.Errorf("the http app: %w", err)
 	}
+	withoutCertificateHandlers(app)
 	servers, _ := app["servers"].(map[string]any)
 	for _, server := range servers {
 		server, ok := server.(map[string]any)
@@ -195,6 +213,25 @@ func withoutCertificates(config *caddy.Config) error {
 	text, err := json.Marshal(app)
 	config.AppsRaw["http"] = text
 	return err
+}
+
+// withoutCertificateHandlers leaves out what has certificates made when it is provisioned, wherever it stands.
+func withoutCertificateHandlers(value any) {
+	switch value := value.(type) {
+	case map[string]any:
+		if value["handler"] == "acme_server" {
+			clear(value)
+			value["handler"] = "subroute"
+		}
+		delete(value, "client_certificate_automate")
+		for _, inner := range value {
+			withoutCertificateHandlers(inner)
+		}
+	case []any:
+		for _, inner := range value {
+			withoutCertificateHandlers(inner)
+		}
+	}
 }
 
 // adapt makes JSON of the configuration, by the adapter that is named or, as Caddy itself does, by the name of the file.

@@ -53,17 +53,17 @@ name that was given.`,
 	return cmd
 }
 
-// siteAddress is what may stand before the brace of a site, or behind reverse_proxy.
-var siteAddress = regexp.MustCompile(`^[A-Za-z0-9._~:/*\[\]-]+$`)
+// hostAddress is a host that stands before the brace of a site, or behind reverse_proxy.
+var hostAddress = regexp.MustCompile(`^(https?://)?([A-Za-z0-9._-]*[A-Za-z0-9]|\[[0-9A-Fa-f:]+\])(:[0-9]{1,5})?$`)
 
 func (o *inspectOptions) run(cmd *cobra.Command, address string) error {
 	switch {
 	case o.timeout <= 0:
 		return errors.New("--timeout must be positive")
-	case !siteAddress.MatchString(o.site):
-		return fmt.Errorf("--site %q is not a host", o.site)
-	case !siteAddress.MatchString(o.upstream):
-		return fmt.Errorf("--upstream %q is not an address", o.upstream)
+	case !hostAddress.MatchString(o.site):
+		return fmt.Errorf("--site %q is not a host, with http:// or https:// before it and a port after it at most", o.site)
+	case !hostAddress.MatchString(o.upstream):
+		return fmt.Errorf("--upstream %q is not a host and a port", o.upstream)
 	}
 	if !strings.Contains(address, "://") {
 		address = "https://" + address
@@ -84,7 +84,7 @@ func (o *inspectOptions) run(cmd *cobra.Command, address string) error {
 	}
 	found, err := inspectAt(cmd.Context(), config, address)
 	if err != nil {
-		return fmt.Errorf("%w%s", err, fetchHint(err))
+		return errors.New(onTerminal(err.Error()) + fetchHint(err)) // it may quote a certificate
 	}
 	found.register(o.site)
 	found.writeCaddyfile(o.site, o.upstream)
@@ -146,6 +146,8 @@ func fetchHint(err error) string {
 		return "; is a realm or tenant missing from the issuer?"
 	case strings.Contains(text, "server gave HTTP response to HTTPS client"):
 		return "; does the provider speak http there?"
+	case strings.Contains(text, "status 400"):
+		return "; is it https there, and the address http?"
 	default:
 		return ""
 	}

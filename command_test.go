@@ -106,6 +106,7 @@ func explainFile(t *testing.T, p *optest.Provider) string {
 	text := `
 https://internal.example.com {
 	tls internal
+	acme_server
 	respond ok
 }
 http://api.example.com {
@@ -146,6 +147,9 @@ func TestCommandExplain(t *testing.T) {
 	}{
 		{"accepted", "", at(good), 0, []string{"accepted", "signature", p.Issuer()}, nil},
 		{"from the standard input", "Bearer " + good + "\n", at("-"), 0, []string{"accepted"}, nil},
+		{"as a header", "\"Authorization: Bearer " + good + "\"\r\n", at("-"), 0, []string{"accepted"}, nil},
+		{"two words", good[:40] + "\n" + good[40:], at("-"), 1, nil, []string{"more than one word"}},
+		{"beginning with a hyphen", "", at("-Zsecret"), 1, nil, []string{"-- goes before"}},
 		{"adapter named", "", at(good, "--adapter", "caddyfile"), 0, []string{"accepted"}, nil},
 		{
 			"another audience", "", at(p.AccessToken(optest.Claims{"aud": "others"})), 2,

@@ -172,7 +172,7 @@ var answers = map[Reason]answer{
 	},
 	reasonUnbound: {
 		http.StatusUnauthorized, codeInvalidToken, "The token is bound to a key that the request does not prove.",
-		"the token has a cnf claim; see mtls_bound and dpop_bound",
+		"the token is bound to a key or a certificate (cnf), or must be; see mtls_bound and dpop_bound",
 	},
 	reasonProofInvalid: {
 		http.StatusUnauthorized, codeInvalidProof, "The proof of possession is not valid.",

@@ -119,6 +119,10 @@ func (rt *runtime) serveAnonymous(w http.ResponseWriter, r *http.Request, next c
 	switch {
 	case action == unauthPass:
 		rt.metrics.request(methodNone, result)
+		if entry := rt.logger.Check(zapcore.DebugLevel, "request passed"); entry != nil {
+			entry.Write(zap.String("result", result), zap.String("issuer", rt.issuerName), zap.String("host", r.Host),
+				zap.String("method", r.Method), zap.String("request_id", requestID(r)))
+		}
 		st.keepAuthorization(r)
 		rt.headers.setNone(r)
 		return st.pass(w, r, next, false)

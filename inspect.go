@@ -187,6 +187,13 @@ func (i *inspected) judgeLogin(metadata *provider.Metadata, keys *jose.KeySet) {
 		found := i.find(findingProblem, "login", "the authorization code flow is not offered")
 		found.Expected, found.Got = "code in response_types_supported", strings.Join(types, ", ")
 	}
+	if modes := metadata.ResponseModes; len(modes) > 0 && !slices.Contains(modes, responseModeQuery) {
+		found := i.find(findingProblem, "login", "the provider answers in no way that is supported")
+		found.Expected, found.Got = "query or form_post in response_modes_supported", strings.Join(modes, ", ")
+		if slices.Contains(modes, responseModeFormPost) {
+			found.Level, found.Text, found.Hint = findingOK, "the provider answers by form_post", "that has to be set, as below"
+		}
+	}
 	if metadata.RequiresPAR {
 		i.find(findingProblem, "login", "the provider demands pushed authorization requests (RFC 9126), which are not supported").
 			Hint = "look for a setting of the client that does without"

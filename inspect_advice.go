@@ -99,6 +99,9 @@ func (i *inspected) addLogin(add func(line string)) {
 			add(line)
 		}
 	}
+	if modes := i.metadata.ResponseModes; slices.Contains(modes, responseModeFormPost) && !slices.Contains(modes, responseModeQuery) {
+		add("response_mode " + responseModeFormPost)
+	}
 	scopes := []string{scopeOpenID}
 	for _, scope := range []string{"profile", "email", scopeOfflineAccess} {
 		if slices.Contains(i.Supported["scopes_supported"], scope) && (scope != scopeOfflineAccess || !i.isKeycloak()) {

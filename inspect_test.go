@@ -56,6 +56,8 @@ func TestInspect(t *testing.T) {
 		{"issuer with a placeholder", set("issuer", "https://id.example.com/{env.HOME}"), "", 2, []string{"problem   issuer"}, "Caddyfile"},
 		{"issuer with a user name", set("issuer", "https://user:password@id.example.com"), "", 2, []string{"problem   issuer"}, "Caddyfile"},
 		{"no key that fits", set("id_token_signing_alg_values_supported", []any{"ES512"}), "", 2, []string{"problem   ID token", "a key for ES512", "got: "}, ""},
+		{"form_post alone", set("response_modes_supported", []any{"form_post"}), "", 0, []string{"\t\tresponse_mode form_post"}, "problem"},
+		{"fragments alone", set("response_modes_supported", []any{"fragment"}), "", 2, []string{"problem   login", "got: fragment"}, ""},
 		{"for all tenants", set("issuer", "https://login.example.com/{tenantid}/v2.0"), "", 0, []string{"tenants 00000000-", "discovery http", "note      issuer"}, "problem"},
 		{"no keys", set("jwks_uri", nil), "", 2, []string{"problem   keys", "expected: jwks_uri"}, ""},
 		{"keys that do not come", set("jwks_uri", "http://127.0.0.1:1/keys"), "", 2, []string{"problem   keys"}, ""},
@@ -109,7 +111,7 @@ func TestInspectSites(t *testing.T) {
 	inspects(t, "--site", "http://localhost:8080", "--upstream", "app:9000", p.Issuer()).want(t, 0, []string{
 		"http://localhost:8080/oauth2/callback", "http://localhost:8080 {\n", "reverse_proxy app:9000\n",
 	}, nil)
-	for _, site := range []string{"a b", "a{", "", "a\nb"} {
+	for _, site := range []string{"a b", "a{", "", "a\nb", ":8080", "http://", "*.example.com", "~", "a/b"} {
 		inspects(t, "--site", site, p.Issuer()).want(t, 1, nil, []string{"--site"})
 	}
 }

@@ -3,7 +3,10 @@ package openidconnect
 import (
 	"crypto/sha256"
 	"encoding/base64"
+	"fmt"
+	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -255,6 +258,59 @@ func TestLoginsThatStrangersFailDoNotFloodTheLog(t *testing.T) {
 	}
 	if got := s.lines("request refused"); got != 1+4*maxLoginLines {
 		t.Errorf("%d lines in all", got)
+	}
+}
+
+// loggedIn is the value of logins_total for a result.
+func (s *site) loggedIn(result string) float64 {
+	s.t.Helper()
+	return valueOf(s.t, s.handler.runtime.metrics.logins, result)
+}
+
+// The loop breaker's cookie and the callback's parameters can be made up. Who does so brings nobody to look at the log or the alerts.
+func TestLoopsAndErrorsThatAreMadeUpCountForNothing(t *testing.T) {
+	t.Parallel()
+	p := optest.New(t)
+	s := newLoginSite(t, p, "")
+	v := newVisitor(t, s, p)
+	for range loopLogins {
+		request := v.begin("/")
+		v.arrive(request, v.answerTo(request))
+		v.lose(isSessionName) // as if it had never come
+	}
+	v.wantPage(v.open("/"), 400, "login_loop")
+	lines := s.logs.FilterMessage("login loop ended").FilterLevelExact(zapcore.WarnLevel).Len()
+	if got := s.loggedIn("login_loop"); got != 1 || lines != 1 {
+		t.Fatalf("a loop is counted %v times, and told %d times", got, lines)
+	}
+
+	stranger := newVisitor(t, s, p)
+	name := s.handler.runtime.login.cookies.Name(false) + "-loop"
+	for n := range 20 {
+		now := strconv.FormatInt(s.handler.runtime.now().Unix(), 10)
+		r := stranger.site.get("/", "Accept: text/html", fmt.Sprintf("Cookie: %s=aa%d.%s-bb%d.%s-cc%d.%s", name, n, now, n, now, n, now))
+		if r.StatusCode != http.StatusBadRequest || !strings.Contains(r.body, "login_loop") {
+			t.Fatalf("the loop breaker does not read the made-up cookie: %d", r.StatusCode)
+		}
+	}
+	if lines := s.logs.FilterMessage("login loop ended").FilterLevelExact(zapcore.WarnLevel).Len(); lines != 1 {
+		t.Errorf("%d lines", lines)
+	}
+	if got := s.loggedIn("login_loop"); got != 1 {
+		t.Errorf("counted %v times", got)
+	}
+
+	before := s.loggedIn("state_mismatch")
+	for _, query := range []string{"error=server_error&state=zz", "error=access_denied", "code=x&state=zz&iss=https://other.example.com"} {
+		stranger.open("/oauth2/callback?" + query)
+	}
+	for _, result := range []string{"provider_error", "access_denied", "issuer_mismatch", "code_exchange_failed"} {
+		if got := s.loggedIn(result); got != 0 {
+			t.Errorf("%s is counted %v times", result, got)
+		}
+	}
+	if got := s.loggedIn("state_mismatch") - before; got == 0 {
+		t.Error("nothing is counted as what it is")
 	}
 }
 

@@ -126,6 +126,7 @@ func (m *metrics) begin() {
 	for _, result := range []string{resultSucceeded, resultRejected, resultUnavailable} {
 		m.refreshes.WithLabelValues(result)
 	}
+	m.ended.WithLabelValues(reasonLogoutPrefix + logoutByUser)
 	for _, method := range []string{methodNone, methodBearer, methodSession} {
 		m.requests.WithLabelValues(method, resultUnavailable)
 	}

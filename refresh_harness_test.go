@@ -222,17 +222,23 @@ func (s *site) troubles() int {
 // counted is the value of refreshes_total for a result.
 func (s *site) counted(result string) float64 {
 	s.t.Helper()
+	return valueOf(s.t, s.handler.runtime.metrics.refreshes, result)
+}
+
+// valueOf is the value of a counter with one label.
+func valueOf(t testing.TB, counters prometheus.Collector, label string) float64 {
+	t.Helper()
 	registry := prometheus.NewPedanticRegistry()
-	if err := registry.Register(s.handler.runtime.metrics.refreshes); err != nil {
-		s.t.Fatal(err)
+	if err := registry.Register(counters); err != nil {
+		t.Fatal(err)
 	}
 	families, err := registry.Gather()
 	if err != nil {
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
 	for _, family := range families {
 		for _, metric := range family.GetMetric() {
-			if metric.GetLabel()[0].GetValue() == result {
+			if metric.GetLabel()[0].GetValue() == label {
 				return metric.GetCounter().GetValue()
 			}
 		}
