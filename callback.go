@@ -156,6 +156,9 @@ func (rt *runtime) serveProviderError(
 	}
 	refused := refuseClaim(reasonProviderError, "a code", "error "+printable(response.errorCode))
 	refused.warns = transaction != nil && !slices.Contains(userErrors, response.errorCode)
+	if response.errorCode == "invalid_scope" {
+		refused.hint = "the provider does not know one of the scopes in scope, or this client may not ask for it"
+	}
 	switch {
 	case state == nil:
 	case response.errorCode == "access_denied":

@@ -46,7 +46,7 @@ name that was given.`,
 		RunE: func(cmd *cobra.Command, args []string) error { return options.run(cmd, args[0]) },
 	}
 	cmd.Flags().StringVar(&options.site, "site", "app.example.com", "Host of the site, for the Caddyfile")
-	cmd.Flags().StringVar(&options.upstream, "upstream", "localhost:8080", "Address of the upstream, for the Caddyfile")
+	cmd.Flags().StringVar(&options.upstream, "upstream", "localhost:3000", "Address of the upstream, for the Caddyfile")
 	cmd.Flags().StringVar(&options.authorities, "ca", "", "PEM file with the authorities to trust in place of the system's")
 	cmd.Flags().DurationVar(&options.timeout, "timeout", 10*time.Second, "Limit for each call")
 	cmd.Flags().BoolVar(&options.asJSON, "json", false, "Print JSON")

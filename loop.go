@@ -80,8 +80,9 @@ func (l *login) blindRestarts(v *visit, now time.Time) int {
 func (rt *runtime) detectLoop(r *http.Request, v *visit) *refusal {
 	l := rt.login
 	count := 0
-	var marks []string
-	for _, entry := range parseLoop(v.cookies.Loop, rt.now()) {
+	entries := parseLoop(v.cookies.Loop, rt.now())
+	marks := make([]string, 0, len(entries))
+	for _, entry := range entries {
 		marks = append(marks, entry.mark)
 		switch {
 		case entry.mark == blindRestart:
