@@ -294,7 +294,7 @@ var answers = map[Reason]answer{
 	},
 	reasonStoreUnavailable: {
 		http.StatusServiceUnavailable, codeUnavailable, "Sessions cannot be read at the moment.",
-		"the storage of sessions fails; see cause",
+		"the storage of sessions fails; see error",
 	},
 
 	reasonProviderUnreachable: {

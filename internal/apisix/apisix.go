@@ -104,9 +104,10 @@ func Convert(input []byte, options Options) (*Conversion, error) {
 			return nil, fmt.Errorf("%s is missing: APISIX refuses such a plugin, and so does openid_connect", name)
 		}
 	}
-	if err := c.place(found.route, options); err != nil {
+	if err := c.place(found, options); err != nil {
 		return nil, err
 	}
+	c.global(root)
 	c.learn()
 	for _, row := range table {
 		if c.has(row.name) {

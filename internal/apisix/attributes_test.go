@@ -22,6 +22,9 @@ const (
 		"session":{"storage":"redis","redis":{"password":"hidden-redis-password","ssl":true}}}`
 )
 
+// caution stands at the top where more people may get in than before.
+const caution = "# CAUTION: what is refused or changed may have kept people out; without rules for it, more people get in."
+
 // with is a plugin with one attribute more, or without it where the value is empty.
 func with(t testing.TB, base, name, value string) string {
 	t.Helper()

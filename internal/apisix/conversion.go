@@ -20,13 +20,14 @@ type conversion struct {
 	variableOrder []string
 	steps         []string // comments at the top
 
-	site, upstream, matcher string
+	site, upstream string
+	paths          []string // where the site has more than the route
 
 	bearerOnly bool   // no logins
 	bearer     bool   // bearer tokens are looked at
 	local      bool   // they are verified here, not by introspection
 	browser    bool   // people log in
-	opens      bool   // a refused attribute has kept people out
+	opens      bool   // something that is not carried over has kept people out
 	privateKey string // the kind of the client's key, "" without one
 }
 

@@ -116,8 +116,8 @@ func TestOrder(t *testing.T) {
 	for _, attribute := range conversion.Attributes {
 		names = append(names, attribute.Name)
 	}
-	const want = "timeout session session.secret xyz discovery client_id redirect_uri session.idling_timeout set_access_token_header " +
-		"set_id_token_header logout_path"
+	const want = "timeout session session.secret xyz discovery client_id redirect_uri session.idling_timeout access_token_expires_in " +
+		"set_access_token_header set_id_token_header logout_path"
 	if got := strings.Join(names, " "); got != want {
 		t.Errorf("got %s", got)
 	}

@@ -11,9 +11,9 @@ import (
 
 const pluginName = "openid-connect"
 
-// foundPlugin is a plugin object, with the route that it belongs to if there is one.
+// foundPlugin is a plugin object, with the plugins that it stands among and the route that it belongs to, if there are such.
 type foundPlugin struct {
-	plugin, route *value
+	plugin, plugins, route *value
 }
 
 // findPlugin finds the one plugin object in what the admin API, a standalone configuration or a person may write around it.
@@ -30,8 +30,8 @@ func findPlugin(root *value) (foundPlugin, error) {
 		for _, found := range all[:min(len(all), 8)] {
 			names = append(names, fmt.Sprintf("line %d%s", found.plugin.line, found.name()))
 		}
-		return foundPlugin{}, fmt.Errorf("%d openid-connect plugins are in it (%s); give one of them, for example with "+
-			`jq '[.. | objects | select(has("openid-connect"))][0]'`, len(all), strings.Join(names, "; "))
+		return foundPlugin{}, fmt.Errorf("%d openid-connect plugins are in it (%s); give one route of them, for example with "+
+			`jq '[.. | objects | select(.plugins | type == "object" and has("openid-connect"))][0]'`, len(all), strings.Join(names, "; "))
 	case root.kind == kindList:
 		return foundPlugin{}, errors.New("no openid-connect plugin is in the list")
 	}
@@ -71,7 +71,7 @@ func collectPlugins(v *value, all *[]foundPlugin) error {
 		case plugin.kind != kindObject:
 			return plugin.errorf("%s: expected an object, not %s", pluginName, plugin.kind)
 		default:
-			*all = append(*all, foundPlugin{plugin, route})
+			*all = append(*all, foundPlugin{plugin, within.holder, route})
 		}
 	}
 	for _, name := range []string{"value", "node", "list", "nodes", "routes", "services", "plugin_configs", "global_rules", "consumers"} {

@@ -18,6 +18,8 @@ const (
 	keyRSA     = "RSA"
 )
 
+var pemBegin = []byte("-----BEGIN ")
+
 // kindOfKey is the kind of a public key, "" when it cannot be used.
 func kindOfKey(key crypto.PublicKey) string {
 	switch key := key.(type) {
@@ -39,40 +41,32 @@ func kindOfKey(key crypto.PublicKey) string {
 	return ""
 }
 
-// canonicalPublicKeys returns the keys and certificates of a text in PEM, written anew, so that nothing else of the text is left. It is
-// nil unless all of it can be used.
-func canonicalPublicKeys(text []byte) []byte {
-	var written []byte
-	blocks := 0
-	for rest := text; ; blocks++ {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			break
-		}
-		var key crypto.PublicKey
-		var err error
-		switch block.Type {
-		case "PUBLIC KEY":
-			key, err = x509.ParsePKIXPublicKey(block.Bytes)
-		case "RSA PUBLIC KEY":
-			key, err = x509.ParsePKCS1PublicKey(block.Bytes)
-		case "CERTIFICATE":
-			var certificate *x509.Certificate
-			if certificate, err = x509.ParseCertificate(block.Bytes); err == nil {
-				key = certificate.PublicKey
-			}
-		default:
-			return nil // a private key, perhaps
-		}
-		if err != nil || kindOfKey(key) == "" {
-			return nil
-		}
-		written = append(written, pem.EncodeToMemory(&pem.Block{Type: block.Type, Bytes: block.Bytes})...)
+// firstPublicKey returns the first key or certificate of a text in PEM, written anew, so that nothing else of the text is left, and whether
+// something follows that begins as PEM does. It is nil unless the first can be used.
+func firstPublicKey(text []byte) (written []byte, more bool) {
+	block, rest := pem.Decode(text)
+	if block == nil || bytes.Count(text[:len(text)-len(rest)], pemBegin) != 1 {
+		return nil, false // what comes first is broken
 	}
-	if blocks == 0 || bytes.Count(text, []byte("-----BEGIN ")) != blocks {
-		return nil
+	var key crypto.PublicKey
+	var err error
+	switch block.Type {
+	case "PUBLIC KEY":
+		key, err = x509.ParsePKIXPublicKey(block.Bytes)
+	case "RSA PUBLIC KEY":
+		key, err = x509.ParsePKCS1PublicKey(block.Bytes)
+	case "CERTIFICATE":
+		var certificate *x509.Certificate
+		if certificate, err = x509.ParseCertificate(block.Bytes); err == nil {
+			key = certificate.PublicKey
+		}
+	default:
+		return nil, false // a private key, perhaps
 	}
-	return written
+	if err != nil || kindOfKey(key) == "" {
+		return nil, false
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: block.Type, Bytes: block.Bytes}), bytes.Contains(rest, pemBegin)
 }
 
 // privateKeyKind is the kind of a private key in PEM, "" when it cannot be used.

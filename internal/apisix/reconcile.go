@@ -15,6 +15,7 @@ func (c *conversion) reconcile() error {
 		c.clocks()
 		c.interval()
 		c.contents()
+		c.outlive()
 		c.endpoints()
 	}
 	c.hold()

@@ -50,7 +50,10 @@ func (c *conversion) render() string {
 	}
 	b.WriteString("\n" + c.site + " {\n")
 	c.writeRemarks(&b, "site", "upstream")
-	b.WriteString(strings.TrimRight("openid_connect "+c.matcher, " ") + " {\n")
+	if len(c.paths) > 1 {
+		b.WriteString(namedMatcher + " path " + strings.Join(c.paths, " ") + "\n\n")
+	}
+	b.WriteString(strings.TrimRight("openid_connect "+c.matcher(), " ") + " {\n")
 	first, pending := true, false
 	for _, setting := range grammar {
 		block, name := "", setting
@@ -77,7 +80,7 @@ func (c *conversion) render() string {
 		b.WriteString("\n")
 	}
 	b.WriteString(last.String() + "}\n")
-	b.WriteString("\n" + strings.TrimRight("reverse_proxy "+c.matcher, " ") + " " + c.upstream + "\n}\n")
+	b.WriteString("\n" + strings.TrimRight("reverse_proxy "+c.matcher(), " ") + " " + c.upstream + "\n}\n")
 	return string(caddyfile.Format([]byte(b.String())))
 }
 
@@ -161,6 +164,14 @@ func (c *conversion) near(a Attribute) string {
 	return ""
 }
 
+// isMoreOpen reports whether the Caddyfile lets in whom the plugin may have kept out.
+func (c *conversion) isMoreOpen() bool {
+	return c.opens || slices.ContainsFunc(c.attributes(), func(a Attribute) bool {
+		row := rows()[a.Name]
+		return a.Outcome == Refused && row != nil && row.guards
+	})
+}
+
 // summary is what a reader needs to know before the first start.
 func (c *conversion) summary() []string {
 	counts := make(map[Outcome]int)
@@ -172,8 +183,8 @@ func (c *conversion) summary() []string {
 	if counts[Changed]+counts[Refused] > 0 {
 		lines = append(lines, comment("Read the lines that begin with changed or refused before anybody uses this.")...)
 	}
-	if c.opens {
-		lines = append(lines, comment("CAUTION: what is refused may have kept people out. Without rules in its place, more people get in.")...)
+	if c.isMoreOpen() {
+		lines = append(lines, comment("CAUTION: what is refused or changed may have kept people out; without rules for it, more people get in.")...)
 	}
 	for _, name := range c.variableOrder {
 		lines = append(lines, comment(fmt.Sprintf("Set %s in the environment of Caddy: %s.", name, c.variables[name]))...)

@@ -51,7 +51,7 @@ func isAddress(text string, schemes []string, portRequired bool) bool {
 }
 
 // place decides on the site and the upstream.
-func (c *conversion) place(route *value, options Options) error {
+func (c *conversion) place(found foundPlugin, options Options) error {
 	c.site, c.upstream = options.Site, options.Upstream
 	if c.site != "" {
 		for address := range strings.SplitSeq(c.site, ",") {
@@ -64,7 +64,8 @@ func (c *conversion) place(route *value, options Options) error {
 	if c.upstream != "" && (!isAddress(c.upstream, upstreamSchemes, true) || strings.Contains(c.upstream, "*")) {
 		return fmt.Errorf("%s is not the address of an upstream, such as localhost:8080 or https://10.0.0.1:8443", shown(c.upstream))
 	}
-	if route != nil {
+	c.besides(found.plugins)
+	if route := found.route; route != nil {
 		c.route(route)
 	}
 	if c.site == "" {
@@ -104,25 +105,44 @@ func (c *conversion) route(route *value) {
 		case "host", "hosts":
 			c.hostsOf(m)
 		case "uri", "uris":
-			c.paths(m)
+			c.settlePaths(route)
 		case "upstream":
 			c.nodes(m.value)
-		case "plugins":
-			for _, plugin := range m.value.members {
-				if plugin.name != pluginName {
-					c.tellRoute("plugins."+shown(plugin.name), Refused, "", "another plugin; only openid-connect is translated")
-					c.opens = true
-				}
-			}
 		case "status":
 			if m.value.text != "1" {
 				c.tellRoute(m.name, Refused, "", "the route is disabled, and the Caddyfile is not")
+				c.opens = true
 			}
-		case "id", "name", "desc", "labels", "create_time", "update_time", "priority", "key", "modifiedIndex", "createdIndex":
+		case "plugins", "id", "name", "desc", "labels", "create_time", "update_time", "priority", "key", "modifiedIndex", "createdIndex":
 		default:
 			c.tellRoute(shown(m.name), Refused, "", "not translated; look at what it does to requests")
 			c.opens = true
 		}
+	}
+	if route.member("uri") == nil && route.member("uris") == nil && len(route.members) > 1 {
+		c.settlePaths(route) // a service, perhaps; an object with nothing but plugins says nothing about paths
+	}
+}
+
+// besides tells of the plugins that stand beside ours.
+func (c *conversion) besides(plugins *value) {
+	if plugins == nil {
+		return
+	}
+	for _, plugin := range plugins.members {
+		if plugin.name != pluginName {
+			c.tellRoute("plugins."+shown(plugin.name), Refused, "", "another plugin; only openid-connect is translated")
+			c.opens = true
+		}
+	}
+}
+
+// global tells of rules for all routes.
+func (c *conversion) global(root *value) {
+	const name = "global_rules"
+	if rules := root.member(name); rules != nil && len(rules.elements)+len(rules.members) > 0 {
+		c.tellRoute(name, Refused, "", "rules for all routes are not translated; look at what they do to requests")
+		c.opens = true
 	}
 }
 
@@ -160,16 +180,60 @@ func (c *conversion) hostsOf(m member) {
 	}
 }
 
-func (c *conversion) paths(m member) {
-	paths := m.value.list()
-	switch {
-	case len(paths) == 1 && paths[0] == "/*":
-		c.tellRoute(m.name, NoOp, "", "the whole site")
-	case len(paths) == 1 && (isPlainPath(paths[0]) || isPlainPath(strings.TrimSuffix(paths[0], "*"))):
-		c.matcher = paths[0]
-		c.tellRoute(m.name, Translated, "matcher", "")
+// namedMatcher stands for several paths.
+const namedMatcher = "@apisix"
+
+// matcher is what the directives are limited to, "" for the whole site.
+func (c *conversion) matcher() string {
+	switch len(c.paths) {
+	case 0:
+		return ""
+	case 1:
+		return c.paths[0]
 	default:
-		c.tellRoute(m.name, Changed, "", "not one plain path, so the whole site is protected and proxied")
+		return namedMatcher
+	}
+}
+
+// settlePaths takes the paths of a route, of both its members, where they are plain ones, with or without a star at the end.
+func (c *conversion) settlePaths(route *value) {
+	var members, paths []string
+	plain := true
+	for _, name := range []string{"uri", "uris"} {
+		m := route.member(name)
+		if m == nil {
+			continue
+		}
+		members = append(members, name)
+		list := m.list()
+		plain = plain && len(list) > 0 && (m.kind == kindText || len(list) == len(m.elements))
+		for _, path := range list {
+			plain = plain && (path == "/" || path == "/*" || isPlainPath(path) || isPlainPath(strings.TrimSuffix(path, "*")))
+			if !slices.Contains(paths, path) {
+				paths = append(paths, path)
+			}
+		}
+	}
+	if len(members) == 0 {
+		c.tellRoute("uri", Changed, "", "not a route, or one without paths: the whole site is protected, and proxied too")
+		c.opens = true
+		return
+	}
+	whole := slices.Contains(paths, "/*")
+	if plain && !whole {
+		c.paths = paths
+	}
+	for _, name := range members {
+		switch {
+		case whole:
+			c.tellRoute(name, NoOp, "", "the whole site")
+		case plain:
+			c.tellRoute(name, Translated, "matcher", "")
+		default:
+			c.tellRoute(name, Changed, "", "not plain paths alone, so the whole site is protected, and proxied too: requests reach the upstream that no "+
+				"route led there")
+			c.opens = true
+		}
 	}
 }
 

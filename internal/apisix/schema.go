@@ -13,18 +13,17 @@ func (c *conversion) schema(name string) {
 	case complete && len(rules) == 0:
 		c.noOp(name, "it demands nothing")
 	case !c.bearerOnly, !complete:
-		c.opens = true
 		c.refused(name, "claims are not checked by a JSON Schema; write required_claim lines in its place")
 	default:
 		for _, rule := range rules {
 			if !c.write(name, "required_claim", rule...) {
 				delete(c.lines, "required_claim")
-				c.opens = true
 				c.refused(name, "claims are not checked by a JSON Schema, and a name or value in it cannot be written as required_claim")
 				return
 			}
 		}
-		c.changed(name, "required_claim", "claims that are missing are refused with 403 instead of 401, and a list passes when one of its elements does")
+		c.changed(name, "required_claim", "claims that are missing are refused with 403 instead of 401. It is laxer: a list passes when one of its "+
+			"elements does, an object by the name of a member, and the text true passes for true")
 	}
 }
 
@@ -59,6 +58,9 @@ func schemaRules(schema *value) (rules [][]string, complete bool) {
 					return nil, false
 				}
 				if len(values) > 0 {
+					if slices.Contains(scopeClaims, property.name) {
+						return nil, false // it would pass by one of its words
+					}
 					constrained[property.name] = true
 					rules = append(rules, append([]string{claimPath(property.name)}, values...))
 				}
@@ -81,6 +83,9 @@ func schemaRules(schema *value) (rules [][]string, complete bool) {
 	}
 	return rules, true
 }
+
+// scopeClaims are read as a list of words.
+var scopeClaims = []string{"scope", "scp", "scopes"}
 
 // allowedValues are the values that a property may have; none where it may have any.
 func allowedValues(property *value) (values []string, ok bool) {

@@ -13,6 +13,7 @@ type attribute struct {
 	setting string  // ours
 	note    string  // for the documentation
 	near    string  // the setting that remarks stand at, where that is another or none
+	guards  bool    // it keeps people or tokens out, so its refusal lets more in
 
 	convert func(c *conversion, name string)
 	absent  func(c *conversion, name string) // what APISIX does by default has to be told, nil where not

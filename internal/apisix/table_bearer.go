@@ -18,26 +18,10 @@ func bearerTable() []attribute {
 		},
 		{
 			name: "public_key", kind: textType, outcome: Changed, setting: "public_key",
-			note: "With `bearer_only`. Where people log in as well, the keys of the provider verify bearer tokens too. RSA from 2048 bits.",
-			convert: func(c *conversion, name string) {
-				switch {
-				case c.browser:
-					c.changed(name, "", "people log in here too, so bearer tokens are verified with the provider's own keys; for another key write "+
-						"a directive with bearer_only for the API")
-				case !c.staticKey():
-					c.refused(name, "not a public key or certificate in PEM (RSA from 2048 bits, P-256, P-384, P-521, Ed25519); the provider's keys "+
-						"are taken instead")
-				case c.has("use_jwks"):
-					c.add(name, c.publicKey())
-					c.translated(name, name, "it wins over use_jwks, as in APISIX")
-				default:
-					c.add(name, c.publicKey())
-					c.translated(name, name, "")
-				}
-				if argument := reference(c.text(name)); argument != "" && c.bearerOnly {
-					c.variable(strings.Trim(argument, "{}")[len("env."):], "as for APISIX, for "+name)
-				}
-			},
+			guards: true,
+			note: "With `bearer_only`. Where people log in as well, the keys of the provider verify bearer tokens instead. RSA from 2048 bits. Of several " +
+				"keys the first alone is written, as in APISIX.",
+			convert: (*conversion).keyOfTokens,
 		},
 		{
 			name: "introspection_endpoint", kind: textType, outcome: Translated, setting: "introspection_endpoint",
@@ -56,7 +40,8 @@ func bearerTable() []attribute {
 		},
 		{
 			name: "required_scopes", kind: textList, outcome: Translated, setting: "required_scopes",
-			note: "For sessions the scopes that the provider says it granted count, where APISIX reads an access token that nobody has verified.",
+			note: "Scopes count in `scope`, `scp` or `scopes`. For sessions those that the provider says it granted count, where APISIX reads an " +
+				"access token that nobody has verified.",
 			convert: func(c *conversion, name string) {
 				if len(c.texts(name)) == 0 {
 					c.noOp(name, "it is empty")
@@ -66,25 +51,16 @@ func bearerTable() []attribute {
 					c.refused(name, "has what cannot be a scope, which nobody could ever be granted")
 					return
 				}
-				c.write(name, name, c.texts(name)...)
+				if c.write(name, name, c.texts(name)...) {
+					c.translated(name, name, "the scopes of a token may stand in scp or scopes as well")
+				}
 			},
 		},
 		{
 			name: "token_signing_alg_values_expected", kind: textType, outcome: Translated, setting: "token_signing_alg_values_expected",
-			note: "Without it every algorithm with a public key. HS256 and its like are refused: their key would be another one here.",
-			convert: ofBearers(func(c *conversion, name string) {
-				switch algorithm := c.text(name); {
-				case !c.local:
-					c.noOp(name, "tokens are introspected")
-				case isHMAC(algorithm):
-					c.refused(name, "the key of such tokens is the client_secret here, and symmetric_key or public_key in APISIX; such tokens are refused "+
-						"until you say so by hand")
-				case !slices.Contains(asymmetric, algorithm):
-					c.refused(name, "not an algorithm that is supported: "+strings.Join(asymmetric, ", "))
-				default:
-					c.write(name, name, algorithm)
-				}
-			}),
+			note:    "Without it every algorithm with a public key. HS256 and its like are refused: their key would be another one here.",
+			guards:  true,
+			convert: ofBearers(later),
 		},
 		{
 			name: "iat_slack", kind: wholeNumber, outcome: Translated, setting: "clock_skew",
@@ -102,7 +78,7 @@ func bearerTable() []attribute {
 			}),
 		},
 		{
-			name: "introspection_expiry_claim", kind: textType, outcome: Translated, setting: "introspection_expiry_claim",
+			name: "introspection_expiry_claim", kind: textType, outcome: Translated, setting: "introspection_expiry_claim", guards: true,
 			convert: ofIntrospection(func(c *conversion, name string) {
 				if strings.TrimSpace(c.text(name)) == "" {
 					c.noOp(name, "it is empty")
@@ -147,7 +123,7 @@ func bearerTable() []attribute {
 			absent:  (*conversion).unmatchedAudience,
 		},
 		{
-			name: "claim_validator.audience.claim", kind: textType, outcome: Translated, setting: "audience_claim",
+			name: "claim_validator.audience.claim", kind: textType, outcome: Translated, setting: "audience_claim", guards: true,
 			convert: ofBearers(copied("audience_claim")),
 		},
 		{
@@ -155,7 +131,7 @@ func bearerTable() []attribute {
 			note: "An audience is always required.",
 			convert: ofBearers(func(c *conversion, name string) {
 				if c.flag(name, false) {
-					c.translated(name, "audience", "an audience is always required")
+					c.namedAudience(name, "an audience is always required")
 					return
 				}
 				c.noOp(name, "an audience is always required")
@@ -166,18 +142,32 @@ func bearerTable() []attribute {
 			note: "What happens by default.",
 			convert: ofBearers(func(c *conversion, name string) {
 				if c.flag(name, false) {
-					c.translated(name, "audience", "the client_id is the default")
+					c.namedAudience(name, "the client_id is the default")
 					return
 				}
 				c.changed(name, "audience", "the client_id must be in the token all the same, unless audience lists something else")
 			}),
 		},
 		{
-			name: "claim_schema", kind: freeObject, outcome: Refused, near: "required_claim",
+			name: "claim_schema", kind: freeObject, outcome: Refused, near: "required_claim", guards: true,
 			note: "Write `required_claim` lines. With `bearer_only`, a schema of nothing but `required`, `const` and `enum` at its top becomes those. " +
+				"They are laxer: a list passes when one of its elements does, an object by the name of a member, and the text `true` passes for `true`; " +
+				"so `const` and `enum` on scopes, which pass by one of their words, are not written. " +
 				"A refused schema lets more people in than before: the first lines of the Caddyfile say so.",
 			convert: (*conversion).schema,
 		},
+	}
+}
+
+// namedAudience demands an audience of introspected tokens too, which by default need none when they were issued to the client itself.
+func (c *conversion) namedAudience(name, standard string) {
+	if !c.introspects() {
+		c.translated(name, "audience", standard)
+		return
+	}
+	delete(c.lines, "audience")
+	if c.write("client_id", "audience", c.text("client_id")) {
+		c.translated(name, "audience", "written, so that answers of introspection must name it as well")
 	}
 }
 
@@ -222,54 +212,14 @@ func (c *conversion) validIssuers(name string) {
 	switch {
 	case c.staticKey() && len(c.texts(name)) == 1 && usableURL(c.texts(name)[0]):
 		c.translated(name, "issuer", "")
-	case len(others) == 0 && len(c.texts(name)) > 0:
+	case len(others) == 0 && slices.Contains(c.texts(name), c.issuer()) && c.issuer() != "":
 		c.translated(name, "issuer", "the provider's own issuer, as by default")
-	case len(others) == 0:
+	case len(c.texts(name)) == 0:
 		c.noOp(name, "it is empty")
+	case len(others) == 0:
+		c.changed(name, "issuer", "no issuer is in it, so APISIX takes no token; the provider's own are accepted here")
+		c.opens = true
 	case c.write(name, "valid_issuers", others...):
 		c.changed(name, "valid_issuers", "the provider's own issuer is accepted besides, and its keys must have signed")
-	}
-}
-
-// bearers settles which tokens are accepted.
-func (c *conversion) bearers(authMethod string) {
-	always := c.introspects() && authMethod != noneMethod
-	const only, endpoint, jwks = "bearer_only", "introspection_endpoint", "use_jwks"
-	switch {
-	case c.bearerOnly:
-		c.add(only)
-		c.translated(only, only, "")
-	case c.has(only):
-		c.noOp(only, "off, as here")
-	}
-	switch {
-	case always:
-		c.add("introspection", "always")
-		if !c.has(endpoint) {
-			c.remarks["introspection"] = "APISIX introspects every token, unless public_key or use_jwks is set."
-		}
-	case c.introspects() && c.bearerOnly:
-		c.changed(only, only, "the plugin cannot authenticate for introspection, so JWTs are verified with the provider's keys")
-	case c.local && len(c.lines["client_secret"])+len(c.lines["client_private_key"]) > 0:
-		c.add("introspection", "off")
-	case !c.bearer:
-		c.add("ignore_bearer")
-		c.remarks["ignore_bearer"] = "APISIX looks at bearer tokens only with bearer_only, introspection_endpoint, public_key or use_jwks."
-	}
-	if c.has(jwks) {
-		if c.flag(jwks, false) {
-			c.translated(jwks, "introspection", "keys of the provider, as by default")
-		} else {
-			c.noOp(jwks, "off")
-		}
-	}
-	switch {
-	case !c.has(endpoint):
-	case c.local:
-		c.noOp(endpoint, "tokens are verified with keys, and not introspected")
-	case !always:
-		c.refused(endpoint, "the plugin has nothing to authenticate with there, so JWTs are verified with the provider's keys")
-	case c.address(endpoint, endpoint):
-		c.translated(endpoint, endpoint, "with introspection always, as in APISIX")
 	}
 }

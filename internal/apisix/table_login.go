@@ -81,7 +81,7 @@ func loginTable() []attribute {
 			convert: unlessOff("every ID token is verified; RSA, ECDSA and EdDSA are supported"),
 		},
 		{
-			name: "force_reauthorize", kind: flagType, outcome: Refused, near: "prompt",
+			name: "force_reauthorize", kind: flagType, outcome: Refused, near: "prompt", guards: true,
 			note:    "To have people authenticate anew at every login, write `prompt login` or `max_age 0`.",
 			convert: ofLogins(unlessOff("a session is used until it ends; prompt login or max_age 0 has people authenticate anew at each login")),
 		},
@@ -164,6 +164,7 @@ func (c *conversion) authorizationParams(name string) {
 			continue
 		}
 		left = append(left, shown(m.name))
+		c.opens = c.opens || !slices.Contains(reservedParams, m.name) // it may have asked for a stronger login
 	}
 	switch {
 	case len(left) > 0:

@@ -42,7 +42,10 @@ func passThroughTable() []attribute {
 		refused("local_redirect_uri_path", "redirect_uri", "what the provider is told and what is answered are one, redirect_uri"),
 		refused("redirect_after_logout_uri", "post_logout_redirect_uri", "the provider's end_session_endpoint is used; write end_session_endpoint, or post_logout_redirect_uri for where browsers end up"),
 		needed("redirect_after_logout_with_id_token_hint", "the hint is sent whenever it was kept"),
-		refused("introspection_params", "introspection", "nothing can be added to the question"),
+		{
+			name: "introspection_params", kind: anyType, outcome: Refused, near: "introspection", guards: true,
+			note: "Nothing can be added to the question.", convert: ofIntrospection(impossible("nothing can be added to the question")),
+		},
 		row("introspection_token_param_name", NoOp, "", "The parameter is `token` (RFC 7662).", func(c *conversion, name string) {
 			if c.text(name) == "token" {
 				c.noOp(name, "as here")

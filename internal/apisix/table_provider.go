@@ -202,7 +202,7 @@ func (c *conversion) publicKey() string {
 	if argument := reference(c.text("public_key")); argument != "" {
 		return argument
 	}
-	text := canonicalPublicKeys([]byte(c.text("public_key")))
+	text, _ := firstPublicKey([]byte(c.text("public_key")))
 	if text == nil {
 		return ""
 	}

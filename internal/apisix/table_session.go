@@ -12,6 +12,9 @@ const (
 	// What lua-resty-session does by default, in seconds.
 	apisixIdling  = 900
 	apisixRolling = 3600
+
+	// What lua-resty-openidc does by default, in seconds.
+	apisixTokenLifetime = 3600
 )
 
 func sessionTable() []attribute {
