@@ -74,3 +74,18 @@ func TestFilesAreInTheLayout(t *testing.T) {
 		}
 	}
 }
+
+// TestSecurityModelNamesTestsThatExist: who wants to see the proof of a row finds it.
+func TestSecurityModelNamesTestsThatExist(t *testing.T) {
+	t.Parallel()
+	attacks := section(t, readFile(t, filepath.Join("docs", "security-model.md")), "## What somebody could try, and what stops it")
+	named := regexp.MustCompile("`([a-z_]+_test\\.go|internal/[a-z]+)`").FindAllStringSubmatch(attacks, -1)
+	for _, match := range named {
+		if len(must(filepath.Glob(filepath.FromSlash(match[1])))) == 0 {
+			t.Errorf("docs/security-model.md names %s, which there is not", match[1])
+		}
+	}
+	if len(named) < 20 {
+		t.Errorf("%d tests only", len(named))
+	}
+}
