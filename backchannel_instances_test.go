@@ -71,7 +71,7 @@ func (s *brokenStorage) unless(do func() error) error {
 // separate has a site know nothing of the other sites of this process, as if it ran in its own.
 func (l *timeline) separate(s *site) *site {
 	login := s.handler.runtime.login
-	login.renewals, login.memory = newRenewals(), newLoginMemory()
+	login.renewals, login.memory, login.logouts = newRenewals(), newLoginMemory(), newLogoutMemory()
 	pool.Delete(runtimeKey(s.handler.runtime.number))
 	return l.rule(s)
 }

@@ -121,8 +121,9 @@ func onTerminal(text string) string {
 const secretBytes = 32
 
 func secretCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "secret",
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "secret [--json]",
 		Short: "Makes a secret for the session block",
 		Long: `
 Prints 32 random bytes as text, for "secret" in the session block. Only those who
@@ -136,10 +137,16 @@ To change a secret without logging anybody out, put the new one before the old o
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			secret := make([]byte, secretBytes)
 			rand.Read(secret) // it never fails: the program would end
-			_, err := fmt.Fprintln(cmd.OutOrStdout(), base64.RawURLEncoding.EncodeToString(secret))
+			text := base64.RawURLEncoding.EncodeToString(secret)
+			if asJSON {
+				return printJSON(cmd, map[string]string{"secret": text})
+			}
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), text)
 			return err
 		},
 	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "Print JSON")
+	return cmd
 }
 
 // exactlyOneArgument says what is missing, or that there is too much.

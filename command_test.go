@@ -2,6 +2,7 @@ package openidconnect
 
 import (
 	"bytes"
+	"encoding/json"
 	"maps"
 	"os"
 	"os/exec"
@@ -91,6 +92,10 @@ func TestCommandSecret(t *testing.T) {
 	secret := strings.TrimSuffix(first.stdout, "\n")
 	if len(secret) != 43 || strings.ContainsAny(secret, " \t\n{}\"") || first.stdout == second.stdout {
 		t.Errorf("%q and %q", first.stdout, second.stdout)
+	}
+	var object map[string]string
+	if err := json.Unmarshal([]byte(runCommand(t, "", "secret", "--json").stdout), &object); err != nil || len(object["secret"]) != 43 {
+		t.Errorf("%v, %v", object, err)
 	}
 	// long enough to be used as it is
 	h := must(parse("issuer https://id.example.com\nclient_id c\nsession {\nsecret " + secret + "\n}"))
