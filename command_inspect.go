@@ -111,24 +111,16 @@ func inspectAt(ctx context.Context, config provider.Config, address string) (*in
 	if strings.Contains(address, wellKnown) {
 		config.Discovery = address
 	} else {
-		given = address
-		config.Discovery = provider.MetadataURLs(address)[0]
+		given, config.Issuer = address, address
 	}
 	in, err := provider.Inspect(ctx, config)
-	if err != nil && given != "" {
-		// there is another place, and its failure is not the one to tell
-		config.Discovery = provider.MetadataURLs(address)[1]
-		if other, otherErr := provider.Inspect(ctx, config); otherErr == nil {
-			in, err = other, nil
-		}
-	}
 	if err != nil {
 		return nil, err
 	}
 	stated, _ := in.Document["issuer"].(string)
-	confirmed := slices.Contains(provider.MetadataURLs(stated), in.Address)
+	confirmed := stated == given
 	if !confirmed && plainURL.MatchString(stated) && provider.CheckURL(stated) == nil {
-		config.Discovery = provider.MetadataURLs(stated)[0]
+		config.Discovery, config.Issuer = "", stated
 		if there, err := provider.Inspect(ctx, config); err == nil && there.Document["issuer"] == stated {
 			in, confirmed = there, true
 		}

@@ -289,8 +289,8 @@ func reasonOfProvider(err error) Reason {
 }
 
 // logRefusal writes the one line of a decision. What strangers can provoke is Debug; that a rule turned a genuine token or user away is
-// Info; what the provider did wrong in a login is Warn, so many times a minute, and what we did wrong Error. That it cannot be reached is told once for each
-// change, and that the store of sessions fails once a minute, not with each request.
+// Info; what the provider did wrong in a login is Warn, so many times a minute, and what we did wrong Error. That it cannot be reached is told
+// once for each change, and that the store of sessions fails once a minute, not with each request.
 func (rt *runtime) logRefusal(r *http.Request, st *requestState, refused *refusal, requestID string) {
 	a := refused.answer()
 	level := zapcore.DebugLevel

@@ -44,8 +44,9 @@ type inspected struct {
 	Register  []registration      `json:"register,omitempty"` // what the provider wants to know of the site
 	Caddyfile string              `json:"caddyfile,omitempty"`
 
-	metadata *provider.Metadata // nil where it cannot be used
-	document map[string]any
+	confirmed bool               // the issuer alone leads to the metadata
+	metadata  *provider.Metadata // nil where it cannot be used
+	document  map[string]any
 }
 
 // registration is an address to tell the provider.
@@ -70,7 +71,7 @@ var metadataLists = []string{
 // says that the metadata of the stated issuer is where that issuer has it.
 func inspect(in *provider.Inspection, given string, confirmed bool) *inspected {
 	i := &inspected{
-		Discovery: in.Address, Keys: []keyStatus{}, metadata: in.Metadata, document: in.Document,
+		Discovery: in.Address, Keys: []keyStatus{}, confirmed: confirmed, metadata: in.Metadata, document: in.Document,
 		Endpoints: make(map[string]string), Supported: make(map[string][]string),
 	}
 	i.Issuer, _ = in.Document["issuer"].(string)

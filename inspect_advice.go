@@ -66,12 +66,12 @@ func (i *inspected) writeCaddyfile(site, upstream string) {
 	add := func(line string) { lines = append(lines, line) }
 	first := i.Issuer
 	template := strings.Contains(i.Issuer, provider.TenantPlaceholder)
-	switch atIssuer := i.discoveredByIssuer(); {
+	switch {
 	case template:
 		first = ""
 		add("discovery " + i.Discovery)
 		add("tenants 00000000-0000-0000-0000-000000000000")
-	case !atIssuer:
+	case !i.confirmed:
 		add("discovery " + i.Discovery)
 	}
 	if i.Logins {
@@ -121,11 +121,6 @@ func (i *inspected) addLogin(add func(line string)) {
 // without it.
 func (i *inspected) isKeycloak() bool {
 	return strings.Contains(i.Endpoints["token_endpoint"], "/protocol/openid-connect/")
-}
-
-// discoveredByIssuer reports whether the issuer alone leads to its metadata.
-func (i *inspected) discoveredByIssuer() bool {
-	return slices.Contains(provider.MetadataURLs(i.Issuer), i.Discovery)
 }
 
 // register lists what the provider wants to know of a site.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -133,6 +134,25 @@ func TestInspectCannotFetch(t *testing.T) {
 	inspects(t, "ftp://id.example.com").want(t, 1, nil, []string{"absolute https URL"})
 	p.Fail("discovery", optest.Fault{Status: http.StatusOK, Body: []byte("<html>")})
 	inspects(t, "--ca", authority, p.Issuer()).want(t, 1, nil, []string{"not a JSON object"})
+}
+
+// What is at the second place counts for nothing where the first does not say that it has none: Caddy does not look there either.
+func TestInspectLooksWhereCaddyLooks(t *testing.T) {
+	t.Parallel()
+	p := optest.New(t)
+	document := jsonOf(t, p.Metadata())
+	for status, code := range map[int]int{http.StatusNotFound: 2, http.StatusInternalServerError: 1} { // 2: it states another issuer
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if strings.HasSuffix(r.URL.Path, "/openid-configuration") {
+				w.WriteHeader(status)
+				return
+			}
+			w.Header().Set("Content-Type", "application/json")
+			w.Write([]byte(document))
+		}))
+		inspects(t, server.URL).want(t, code, nil, nil)
+		server.Close()
+	}
 }
 
 // A document at the place of RFC 8414 will do.

@@ -161,16 +161,16 @@ func (m *loginMemory) makes(mark string, now time.Time) {
 }
 
 // takeMade reports whether any of these marks is of a login that has ended here, and forgets those: each loop takes logins of its own.
-func (m *loginMemory) takeMade(marks []string) (any bool) {
+func (m *loginMemory) takeMade(marks []string) (found bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, mark := range marks {
 		if _, ok := m.made[mark]; ok {
 			delete(m.made, mark)
-			any = true
+			found = true
 		}
 	}
-	return any
+	return found
 }
 
 // mayTell reports whether the log may be told of one more failed login of a kind. There are as many kinds as there are reasons, about.

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/caddy-openid-connect/caddy-openid-connect/internal/suggestion"
 )
 
 const pluginName = "openid-connect"
@@ -215,7 +217,7 @@ func nearest(name string) string {
 		candidate := table[i].name
 		// session.secret may have been written without its object
 		last := candidate[strings.LastIndexByte(candidate, '.')+1:]
-		d := min(editDistance(name, candidate), editDistance(name, last)+1)
+		d := min(suggestion.Distance(name, candidate), suggestion.Distance(name, last)+1)
 		if best == "" || d < distance {
 			best, distance = candidate, d
 		}
@@ -224,25 +226,4 @@ func nearest(name string) string {
 		return ""
 	}
 	return best
-}
-
-// editDistance is the number of insertions, deletions and replacements (Levenshtein) from a to b.
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			above, cost := row[j+1], 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			row[j+1] = min(above+1, row[j]+1, diagonal+cost)
-			diagonal = above
-		}
-	}
-	return row[len(b)]
 }

@@ -25,8 +25,9 @@ type Inspection struct {
 	ClockAhead time.Duration
 }
 
-// Inspect fetches the metadata and the keys of a provider once, whatever there is to be said against them. The error is one of the
-// connection, or of a document that is none. Endpoints are judged, but for the key set never called.
+// Inspect fetches the metadata and the keys of a provider once, from where a provider of this configuration would, whatever there is to be said
+// against them; what issuer is stated is for the caller to judge. The error is one of the connection, or of a document that is none. Endpoints
+// are judged, but for the key set never called.
 func Inspect(ctx context.Context, config Config) (*Inspection, error) {
 	p := New(config)
 	defer p.Close()
@@ -42,6 +43,7 @@ func Inspect(ctx context.Context, config Config) (*Inspection, error) {
 	if date, err := http.ParseTime(header.Get("Date")); err == nil {
 		inspection.ClockAhead = date.Sub(p.now()).Round(time.Second)
 	}
+	p.config.Issuer = "" // any that is stated will do
 	inspection.Metadata, inspection.MetadataError = p.parseMetadata(body, address)
 	keysAt, _ := document["jwks_uri"].(string)
 	if inspection.Metadata != nil {
