@@ -19,6 +19,11 @@ help: ## Show this list
 
 # Build and run
 
+.PHONY: fetch
+fetch: ## Fetch the Go modules and tools that the targets need; what is there already is not fetched again
+	@set -e; for module in $(MODULES); do (cd $$module && go list -deps -test ./... >/dev/null); done
+	@$(GOLANGCI_LINT) version
+
 .PHONY: build
 build: ## Build ./caddy with xcaddy, as users do
 	go tool xcaddy build $(CADDY_VERSION) --output caddy --with $(MODULE)@v0.0.0=.
