@@ -267,3 +267,22 @@ func TestS106WrongClientSecret(t *testing.T) {
 	s.allows(p.AccessToken(nil))
 	good.allows(p.OpaqueToken(p.AccessClaims(nil)))
 }
+
+// Who asks about every token, and knows where, needs nothing else of the provider.
+func TestIntrospectionAlone(t *testing.T) {
+	t.Parallel()
+	p := optest.New(t)
+	p.Fail(optest.Discovery, optest.Fault{Status: 404})
+	p.Fail(optest.JWKS, optest.Fault{Status: 500})
+	endpoint := "introspection_endpoint " + p.Endpoint(optest.Introspection) + "\n"
+	s := newIntrospectionSite(t, p, "introspection always\n"+endpoint)
+	s.allows(p.OpaqueToken(p.AccessClaims(nil)))
+	s.allows(p.AccessToken(nil))
+	s.refuses(p.OpaqueToken(p.AccessClaims(optest.Claims{"aud": "other"})), 401, "wrong_audience")
+	if hits := p.Hits(optest.Discovery) + p.Hits(optest.JWKS); hits != 0 {
+		t.Errorf("%d requests for what is not needed", hits)
+	}
+	// what is no reference is verified with the provider's keys unless the provider is always asked
+	s = newIntrospectionSite(t, p, endpoint)
+	s.refuses(p.AccessToken(nil), 503, "discovery_failed")
+}

@@ -164,6 +164,7 @@ func (h *Handler) providerConfig(ctx caddy.Context) (provider.Config, error) {
 		WantDiscovery: h.Introspection == introspectionAlways && h.IntrospectionEndpoint == "" ||
 			!h.BearerOnly && h.Userinfo == userinfoOn && h.UserinfoEndpoint == "",
 		WantLogin:          !h.BearerOnly,
+		KeysUnused:         h.BearerOnly && h.Introspection == introspectionAlways,
 		TenantTemplate:     len(h.Tenants) > 0,
 		Timeout:            h.Timeout.or(defaultTimeout),
 		KeysLifetime:       h.JWKExpiresIn.or(0),

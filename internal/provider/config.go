@@ -28,6 +28,8 @@ type Config struct {
 	WantDiscovery bool
 	// WantLogin asks for discovery unless the endpoints that a login needs are configured too.
 	WantLogin bool
+	// KeysUnused says that nothing is verified with the provider's keys, so that nobody has to find them.
+	KeysUnused bool
 	// TenantTemplate permits a discovered issuer with a {tenantid} in it; the caller then checks the tenant.
 	TenantTemplate bool
 	// StaticKeys replace the provider's key set; StaticKeysDigest identifies them in Key.
@@ -63,10 +65,11 @@ type Endpoints struct {
 	PushedAuthorizationRequest string
 }
 
-// discovers reports whether metadata has to be fetched: unless the issuer, the place of its keys and, for logins, the endpoints that
-// every login uses are configured.
+// discovers reports whether metadata has to be fetched: unless the issuer, the place of its keys where they are used and, for logins, the
+// endpoints that every login uses are configured.
 func (c *Config) discovers() bool {
-	return c.WantDiscovery || c.Discovery != "" || c.Issuer == "" || c.StaticKeys == nil && c.Endpoints.JWKSURI == "" ||
+	return c.WantDiscovery || c.Discovery != "" || c.Issuer == "" ||
+		!c.KeysUnused && c.StaticKeys == nil && c.Endpoints.JWKSURI == "" ||
 		c.WantLogin && (c.Endpoints.Authorization == "" || c.Endpoints.Token == "")
 }
 

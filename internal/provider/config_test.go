@@ -23,7 +23,7 @@ func TestConfigKey(t *testing.T) {
 	// These are told apart by a digest beside them, or by SameTrust; a name for logs is no matter of trust.
 	elsewhere := []string{"RootCAs", "StaticKeys", "Proxy", "UserAgent"}
 	// These matter where there would be no discovery without them; TestSharedDiscovery.
-	reasons := []string{"WantDiscovery", "WantLogin"}
+	reasons := []string{"WantDiscovery", "WantLogin", "KeysUnused"}
 	certificate := optest.NewCertificate(t, nil)
 	full := func() Config {
 		return Config{

@@ -151,8 +151,9 @@ func TestWithoutDiscovery(t *testing.T) {
 			c.Endpoints = Endpoints{JWKSURI: op.Endpoint(optest.JWKS), Token: op.Endpoint(optest.Token), Authorization: op.Endpoint(optest.Authorize)}
 			c.WantLogin = true
 		}, 0, 1},
-		"static keys":         {func(_ *optest.Provider, c *Config) { c.StaticKeys = static }, 0, 0},
-		"static keys, wanted": {func(_ *optest.Provider, c *Config) { c.StaticKeys, c.WantDiscovery = static, true }, 1, 0},
+		"introspection, discovery wanted": {func(_ *optest.Provider, c *Config) { c.KeysUnused, c.WantDiscovery = true, true }, 1, 1},
+		"static keys":                     {func(_ *optest.Provider, c *Config) { c.StaticKeys = static }, 0, 0},
+		"static keys, wanted":             {func(_ *optest.Provider, c *Config) { c.StaticKeys, c.WantDiscovery = static, true }, 1, 0},
 		"static keys and jwks_uri": {func(op *optest.Provider, c *Config) {
 			c.StaticKeys, c.Endpoints.JWKSURI = static, op.Endpoint(optest.JWKS)
 		}, 0, 0},
