@@ -228,7 +228,7 @@ func (p *parser) bearerTokenFrom() error {
 	if !p.AllArgs(&source.In, &source.Name) {
 		return p.Err("bearer_token_from needs a place (header, cookie or query) and a name")
 	}
-	if !slices.Contains(tokenSources, source.In) {
+	if !strings.Contains(source.In, "{") && !slices.Contains(tokenSources, source.In) {
 		return p.Errf("bearer_token_from: %q is not one of %s%s", source.In, strings.Join(tokenSources, ", "),
 			didYouMean(source.In, tokenSources))
 	}
@@ -242,7 +242,7 @@ func (p *parser) unauthAction() error {
 		return p.Errf("unauth_action needs one of %s", strings.Join(unauthActions, ", "))
 	}
 	action := p.Val()
-	if !slices.Contains(unauthActions, action) {
+	if !strings.Contains(action, "{") && !slices.Contains(unauthActions, action) {
 		return p.Errf("unauth_action: %q is not one of %s%s", action, strings.Join(unauthActions, ", "),
 			didYouMean(action, unauthActions))
 	}

@@ -55,7 +55,7 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 				own[i] = regexp.QuoteMeta(path)
 			}
 			endpoints := caddy.ModuleMap{"vars_regexp": caddyconfig.JSON(map[string]any{
-				"{http.request.orig_uri}": map[string]string{"pattern": "^(?:" + strings.Join(own, "|") + `)(?:\?|$)`},
+				"{http.request.orig_uri}": map[string]string{"pattern": "^(?:[A-Za-z]+://[^/?#]*)?(?:" + strings.Join(own, "|") + `)(?:\?|$)`},
 			}, nil)}
 			values = append(values, h.NewRoute(endpoints, handler)...)
 		}
@@ -80,20 +80,22 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 
 // blockGroup returns the route group of the block that the directive stands in, and whether this is the block's first directive. No
 // other block on the way of a request may have the same group. A nested block inherits a copy of its parent's state, so the state's
-// own identity tells blocks apart. Two directives with one matcher are an error: Caddy would merge them into a route that runs both.
+// own identity tells blocks apart; site blocks have one state together. Two directives with one matcher are an error: Caddy would merge them
+// into a route that runs both.
 func blockGroup(h httpcaddyfile.Helper, matcherSet caddy.ModuleMap) (name string, first bool, err error) {
 	type group struct {
 		block    map[string]any // kept, so that its address is not used again
 		name     string
-		matchers map[string]bool // as JSON
+		matchers map[string]bool // as JSON, after the site
 	}
-	matcher := string(caddyconfig.JSON(matcherSet, nil))
+	site := siteOf(h)
+	matcher := site + string(caddyconfig.JSON(matcherSet, nil))
 	nested := h.BlockState != nil && reflect.ValueOf(h.BlockState).Pointer() != reflect.ValueOf(h.State).Pointer()
 	groups, _ := h.State[directive].([]group)
 	block := reflect.ValueOf(h.BlockState).Pointer()
 	for _, g := range groups {
 		if reflect.ValueOf(g.block).Pointer() == block {
-			if nested && g.matchers[matcher] {
+			if (nested || site != "") && g.matchers[matcher] {
 				return "", false, h.Errf("two %s directives with the same matcher in one block", directive)
 			}
 			g.matchers[matcher] = true
@@ -108,7 +110,11 @@ func blockGroup(h httpcaddyfile.Helper, matcherSet caddy.ModuleMap) (name string
 // ownPaths are the paths that the handler answers itself, wherever it stands.
 func (h *Handler) ownPaths() ([]string, error) {
 	var paths []string
+	const needsItNow = "a directive with a matcher needs it without placeholders, to find its own endpoints"
 	if h.ProtectedResource != nil {
+		if strings.Contains(h.ProtectedResource.Resource, "{") {
+			return nil, fieldError("protected_resource.resource", needsItNow)
+		}
 		paths = h.ProtectedResource.metadataPaths()
 	}
 	if h.BearerOnly {
@@ -118,7 +124,7 @@ func (h *Handler) ownPaths() ([]string, error) {
 		{"redirect_uri", h.RedirectURI}, {"path_prefix", h.PathPrefix}, {"logout_path", h.LogoutPath},
 	} {
 		if strings.Contains(setting.value, "{") {
-			return nil, fieldError(setting.field, "a directive with a matcher needs it without placeholders, to find its own endpoints")
+			return nil, fieldError(setting.field, needsItNow)
 		}
 	}
 	return append(paths, h.endpointPaths()...), nil

@@ -256,7 +256,12 @@ func TestUnmarshalCaddyfile(t *testing.T) {
 	if d.Next() {
 		t.Errorf("left %q unread", d.Val())
 	}
-	_, err := parse("issuer https://id.example.com\nbearer_only\naudience api\nunauth_action pass @health")
+	// what a placeholder will be is not known yet
+	h, err := parse("issuer https://id.example.com\nclient_id app\nunauth_action {env.ACTION}\nunauth_action {env.ACTION} /x\nbearer_token_from {env.PLACE} token")
+	if err != nil || h.UnauthAction != "{env.ACTION}" || h.UnauthRules[0].Action != "{env.ACTION}" || h.BearerTokenFrom[0].In != "{env.PLACE}" {
+		t.Errorf("got %+v, %v", h, err)
+	}
+	_, err = parse("issuer https://id.example.com\nbearer_only\naudience api\nunauth_action pass @health")
 	if err == nil || !strings.Contains(err.Error(), `"@health" is not a path matcher`) {
 		t.Errorf("a named matcher that nobody defined: %v", err)
 	}

@@ -37,11 +37,15 @@ func (p *ProtectedResource) location() (origin, path string) {
 	return origin, strings.TrimSuffix(u.EscapedPath(), "/")
 }
 
-// metadataPaths are the paths that the metadata is published at.
+// metadataPaths are the paths that the metadata is published at. The one of a resource with a final slash ends in it too (RFC 9728 section
+// 3.1); clients that leave it out find the same.
 func (p *ProtectedResource) metadataPaths() []string {
 	paths := []string{wellKnownResource}
 	if _, path := p.location(); path != "" {
 		paths = append(paths, wellKnownResource+path)
+		if strings.HasSuffix(p.Resource, "/") {
+			paths = append(paths, wellKnownResource+path+"/")
+		}
 	}
 	return paths
 }

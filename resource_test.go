@@ -33,7 +33,7 @@ func TestResourceMetadata(t *testing.T) {
 		},
 		"of a URL": {
 			settings: "protected_resource {\nresource https://mcp.example.com/v1/\nscopes_supported read write\nresource_name \"My MCP\"\nresource_documentation https://mcp.example.com/docs#tokens\n}",
-			paths:    []string{"/.well-known/oauth-protected-resource", "/.well-known/oauth-protected-resource/v1"},
+			paths:    []string{"/.well-known/oauth-protected-resource", "/.well-known/oauth-protected-resource/v1", "/.well-known/oauth-protected-resource/v1/"},
 			resource: func(string) string { return "https://mcp.example.com/v1/" },
 			url:      func(string) string { return "https://mcp.example.com/.well-known/oauth-protected-resource/v1" },
 		},
@@ -70,7 +70,7 @@ func TestResourceMetadata(t *testing.T) {
 			}
 			for _, path := range []string{
 				"/.well-known/oauth-protected-resource/other", "/.well-known/%6fauth-protected-resource",
-				"/x/../.well-known/oauth-protected-resource", "/.well-known/oauth-protected-resource/",
+				"/x/../.well-known/oauth-protected-resource", "/.well-known/oauth-protected-resource/", "/.well-known/oauth-protected-resource/mcp/",
 			} {
 				if answer := s.get(path); answer.StatusCode != http.StatusUnauthorized {
 					t.Errorf("%s: got %d, want 401 as for any other path", path, answer.StatusCode)
