@@ -119,7 +119,7 @@ func (rt *runtime) endByOperator(ctx context.Context, request *revokeRequest) (c
 	if request.SID != "" {
 		by = "sid"
 	}
-	ended := session.Revocation{Owner: l.owner(), SID: request.SID, Subject: request.Subject, Created: now}
+	ended := session.Revocation{Owner: l.owner(), SID: request.SID, Subject: request.Subject, Created: l.logouts.momentOf(now)}
 	count, err = rt.endAll(ctx, ended)
 	ended.Until = l.latestEnd(ctx, now)
 	err = errors.Join(err, rt.awaitWritten(ctx, now, ended))

@@ -50,7 +50,7 @@ func (rt *runtime) serveBackchannelLogout(w http.ResponseWriter, r *http.Request
 	}
 	ended := session.Revocation{Owner: l.owner(), SID: token.sid, Issued: token.IssuedAt}
 	if token.sid != "" {
-		ended.Created = now
+		ended.Created = l.logouts.momentOf(now)
 	} else {
 		ended.Subject = token.subject
 	}

@@ -73,7 +73,12 @@ func (rt *runtime) serveCallback(w http.ResponseWriter, r *http.Request, st *req
 		transaction, missing = l.openTransaction(ctx, v, state, now)
 	}
 	if response.hasIssuer {
-		if refused := rt.checkResponseIssuer(ctx, response); refused != nil {
+		switch refused := rt.checkResponseIssuer(ctx, response); {
+		case refused == nil:
+		case refused.answer().status == http.StatusServiceUnavailable: // the login is not spent: a reload may yet succeed
+			refused.action = l.loginURL(returnURLOf(state, transaction), "")
+			return rt.refuse(w, r, st, "", refused)
+		default:
 			return rt.refuseCallback(w, r, st, state, transaction, refused)
 		}
 	}
@@ -262,11 +267,7 @@ func (rt *runtime) redeem(
 	default:
 		return refused
 	}
-	if l.isRevoked(sess, rt.now()) {
-		// Sessions have whole seconds: a logout in this very second has ended all that began in it. This login came after it, so its session
-		// begins in the next second. It stays ended where its ID token is not younger than the logout token either.
-		sess.Created = sess.Created.Add(time.Second)
-	}
+	rt.beginAfterLogouts(sess)
 	received := v.cookies
 	if !received.HasSession() && (l.strict || r.Method == http.MethodPost) {
 		received = l.cookies.Unseen() // the browser kept back what it has, as another site sent it here

@@ -68,7 +68,7 @@ func (rt *runtime) endBySID(r *http.Request, st *requestState, sid string) {
 		v.reply = l.cookies.DeleteSession(&v.cookies, v.secure)
 		own, subject = true, opened.Subject
 	}
-	ended := session.Revocation{Owner: l.owner(), SID: sid, Created: now}
+	ended := session.Revocation{Owner: l.owner(), SID: sid, Created: l.logouts.momentOf(now)}
 	var count int
 	var err error
 	repeated := "frame of " + sid

@@ -312,3 +312,31 @@ func TestSection7StateThatDoesNotOpenBesideALiveTransactionWasTamperedWith(t *te
 	}
 	v.wantRedirect(v.arrive(request, v.answerTo(request)), "/x")
 }
+
+// Where it cannot be found out at the moment whether the answer is the provider's, the login goes on as soon as it can.
+func TestSection7ResponseIssuerThatCannotBeChecked(t *testing.T) {
+	t.Parallel()
+	p := optest.New(t)
+	storage := newBrokenStorage(t)
+	v := newVisitor(t, newSiteOn(t, storage, p, sealedWithSecret("timeout 5s")), p)
+	request := v.begin("/x?y=z")
+	answer := v.answerTo(request)
+	answer.Set("iss", p.Issuer())
+
+	p.Fail(optest.Discovery, optest.Fault{Status: 500})
+	callback := func(timeout string) *optest.Response { // of a gateway that has just been started
+		restarted := newSiteOn(t, storage, p, sealedWithSecret("timeout "+timeout))
+		return v.Get(restarted.server.URL+defaultPathPrefix+"/callback?"+answer.Encode(), linked...)
+	}
+	v.wantPage(callback("5001ms"), 503, "discovery_failed")
+	if n := len(v.kept(isTransactionName)); n != 1 {
+		t.Fatalf("%d transactions are left", n)
+	}
+	p.Heal(optest.Discovery)
+	v.wantRedirect(callback("5002ms"), v.url("/x?y=z"))
+
+	answer.Set("iss", "https://other.example")
+	request = v.begin("/")
+	answer.Set("state", request.Get("state"))
+	v.wantPage(v.arrive(request, answer), 400, "issuer_mismatch")
+}

@@ -17,9 +17,10 @@ type logoutMemory struct {
 	asking atomic.Int32       // of the storage, because of anonymous clients
 
 	mu         sync.Mutex
-	carriedOut map[[32]byte]time.Time // logout tokens, and until when they could come again
+	carriedOut map[[32]byte]time.Time // logout tokens and frames, and until when they could come again
 	sids       map[[32]byte]time.Time // what the provider calls sessions that have been seen, and until when they can live
 	longest    time.Duration          // that a session lives at most
+	youngest   time.Time              // when the last session began that had to begin later than it was made
 	sweepAt    time.Time
 }
 
@@ -27,20 +28,20 @@ func newLogoutMemory() *logoutMemory {
 	return &logoutMemory{carriedOut: make(map[[32]byte]time.Time), sids: make(map[[32]byte]time.Time)}
 }
 
-// carriesOut notes that a logout token, by its jti, has been carried out.
-func (m *logoutMemory) carriesOut(jti string, until, now time.Time) {
+// carriesOut notes that a logout has been carried out: of a token, by its jti, or of a frame.
+func (m *logoutMemory) carriesOut(name string, until, now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.sweep(now)
 	makeRoomIn(m.carriedOut)
-	m.carriedOut[sha256.Sum256([]byte(jti))] = until
+	m.carriedOut[sha256.Sum256([]byte(name))] = until
 }
 
-// hasCarriedOut reports whether a logout token has been carried out before.
-func (m *logoutMemory) hasCarriedOut(jti string, now time.Time) bool {
+// hasCarriedOut reports whether a logout of that name has been carried out before.
+func (m *logoutMemory) hasCarriedOut(name string, now time.Time) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	until, ok := m.carriedOut[sha256.Sum256([]byte(jti))]
+	until, ok := m.carriedOut[sha256.Sum256([]byte(name))]
 	return ok && now.Before(until)
 }
 
@@ -75,6 +76,25 @@ func (m *logoutMemory) hasSeenSID(sid string, now time.Time) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return now.Before(m.sids[sha256.Sum256([]byte(sid))])
+}
+
+// maxAhead is how much later than it was made a session can begin.
+const maxAhead = 10 * time.Second
+
+// begins notes a session that begins later than it was made, and momentOf is the moment by which a logout ends it like all others that there are.
+func (m *logoutMemory) begins(at time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.youngest = later(m.youngest, at)
+}
+
+func (m *logoutMemory) momentOf(now time.Time) time.Time {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.youngest.After(now.Add(maxAhead)) {
+		return now // the clock was set back
+	}
+	return later(now, m.youngest)
 }
 
 // expectLife notes how long sessions of a handler live at most.

@@ -74,6 +74,30 @@ func TestLateRequestsAfterALogin(t *testing.T) {
 	})
 }
 
+// The cookie of a session that a login of its browser has replaced is taken for as long as refresh_grace, and no longer, however often it has
+// been used by then.
+func TestReplacedByALogin(t *testing.T) {
+	t.Parallel()
+	for name, used := range map[string]bool{"unused since": false, "used since": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := optest.New(t)
+			p.SetRefreshTokens(true)
+			p.SetAccessLifetime(12 * time.Hour)
+			r := newRenewingAt(t, newLoginSite(t, p, withToken+"refresh_coordination local"), p)
+			old := r.cookie()
+			r.signInAgain()
+			r.pass(defaultRefreshGrace - time.Second)
+			if used {
+				r.clone().wantServed(0, "Cookie: "+old)
+			}
+			r.pass(time.Second)
+			r.wantAnonymous("Cookie: " + old)
+			r.wantServed(0)
+		})
+	}
+}
+
 // One user whose renewals the provider always fails takes nothing from the others, however often he tries.
 func TestOneUserWhoseRenewalsFail(t *testing.T) {
 	t.Parallel()

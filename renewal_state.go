@@ -37,6 +37,7 @@ type flight struct {
 // standing is how a session that a request brings stands to what is known of its renewals.
 type standing struct {
 	kind    standingKind
+	passing bool      // it changes by itself: the session has been given up, and goes on for a moment
 	sealed  string    // replaced: the newest
 	flight  *flight   // under way, or claimed
 	retryAt time.Time // paused

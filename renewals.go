@@ -69,7 +69,9 @@ func (s *renewals) look(sess *session.Session, now time.Time) standing {
 	if st == nil {
 		return standing{}
 	}
-	return st.standingOf(sess.Generation, now)
+	found := st.standingOf(sess.Generation, now)
+	found.passing = st.over != ""
+	return found
 }
 
 // renewal is what has come of one.
@@ -81,7 +83,7 @@ type renewal struct {
 	grace   time.Duration
 }
 
-// claim tells the same, and has the caller renew the session if nobody else does.
+// claim tells the same as look, and has the caller renew the session if nobody else does.
 func (s *renewals) claim(sess *session.Session, end, now time.Time) standing {
 	s.mu.Lock()
 	defer s.mu.Unlock()

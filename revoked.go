@@ -17,6 +17,21 @@ func (l *login) isRevoked(sess *session.Session, now time.Time) bool {
 	return l.revocations.Touches(l.owner(), sess, now)
 }
 
+// beginAfterLogouts has a new session begin after the logouts that there were before its login. Sessions have whole seconds: a logout in this
+// very second has ended all that began in it. The session stays ended where its ID token is not younger than the logout token either.
+func (rt *runtime) beginAfterLogouts(sess *session.Session) {
+	l, now, made := rt.login, rt.now(), sess.Created
+	for l.isRevoked(sess, now) {
+		if sess.Created = sess.Created.Add(time.Second); sess.Created.Sub(made) > maxAhead {
+			sess.Created = made.Add(time.Second)
+			break
+		}
+	}
+	if sess.Created != made {
+		l.logouts.begins(sess.Created)
+	}
+}
+
 // stateVersion changes with each renewal and each revocation: what was found out about a session holds as long as it stays.
 func (l *login) stateVersion() uint64 {
 	return l.renewals.version.Load() + l.revocations.Version()
@@ -134,15 +149,17 @@ func (rt *runtime) revocationLists() map[*session.Revocations]*runtime {
 }
 
 // adoptRevocations takes over what lists elsewhere know of the same owner: a configuration with another storage must not bring back what has
-// ended.
+// ended. It runs once for each handler, so with many sites it must not cost more with each of them than a glance at the others.
 func (rt *runtime) adoptRevocations() {
 	list := rt.login.revocations
-	adopted := map[*session.Revocations]bool{list: true}
-	for _, other := range runningHandlers() {
-		if other.login != nil && other.login.owner() == rt.login.owner() && !adopted[other.login.revocations] {
-			adopted[other.login.revocations] = true
-			list.Adopt(other.login.revocations, rt.now())
+	others := make(map[*session.Revocations]bool)
+	for other := range everyHandler() {
+		if other.login != nil && other.login.revocations != list && other.login.owner() == rt.login.owner() {
+			others[other.login.revocations] = true
 		}
+	}
+	for other := range others {
+		list.Adopt(other, rt.now())
 	}
 }
 

@@ -192,3 +192,22 @@ func TestWarningOfLogoutsThatStayHere(t *testing.T) {
 		})
 	}
 }
+
+// Where the storage of sessions is that of the list, requests fail before it would be read; that it cannot be read comes out all the same.
+func TestListWhileSessionsCannotBeRead(t *testing.T) {
+	t.Parallel()
+	p := optest.New(t)
+	storage := newBrokenStorage(t)
+	a := newBackchannelAt(t, p, newSiteOn(t, storage, p, sealedWithSecret("session {\nstorage caddy\n}")))
+	v := a.signIn("alice", "1")
+	wantAlive(t, v)
+	waitUntil(t, func() bool { return a.site.listUp() == 1 })
+	a.pass(max(learnedWithin, storedSessionLifetime))
+	storage.broken.Store(true)
+	v.wantRefusal(v.Get(v.url("/")), 503, "store_unavailable")
+	waitUntil(t, func() bool { return a.site.listUp() == 0 && a.site.lines(listFailing) == 1 })
+	storage.broken.Store(false)
+	a.pass(learnedWithin)
+	wantAlive(t, v)
+	waitUntil(t, func() bool { return a.site.listUp() == 1 })
+}

@@ -140,7 +140,9 @@ func (rt *runtime) sessionOf(r *http.Request, v *visit, now time.Time) (opened *
 				return nil, dead, refused
 			}
 		case standingCurrent, standingClaimed, standingUnderWay, standingPaused:
-			opened.looked.Store(version)
+			if !found.passing {
+				opened.looked.Store(version)
+			}
 		}
 	}
 	if dead = rt.login.judgeClocks(opened.Session, now); dead != "" {
@@ -242,6 +244,8 @@ func (rt *runtime) openSession(ctx context.Context, v *visit, sealed string, now
 		if sess, reason, refused = l.loadSession(ctx, reference); sess == nil {
 			if refused == nil {
 				l.noteDead(v, named, reason)
+			} else {
+				l.revocations.Recheck(ctx, now)
 			}
 			return nil, reason, refused
 		}

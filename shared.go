@@ -2,6 +2,7 @@ package openidconnect
 
 import (
 	"fmt"
+	"iter"
 	"slices"
 	"strconv"
 	"sync"
@@ -119,15 +120,17 @@ func (rt *runtime) register() {
 	})
 }
 
+// everyHandler passes over all runtimes of this process, in no order. The pool is locked meanwhile.
+func everyHandler() iter.Seq[*runtime] {
+	return func(yield func(*runtime) bool) {
+		pool.Range(func(_, value any) bool {
+			pooled, ok := value.(pooledRuntime)
+			return !ok || yield(pooled.runtime)
+		})
+	}
+}
+
 // runningHandlers are all runtimes of this process, in the order in which they were made.
 func runningHandlers() []*runtime {
-	var running []*runtime
-	pool.Range(func(_, value any) bool {
-		if pooled, ok := value.(pooledRuntime); ok {
-			running = append(running, pooled.runtime)
-		}
-		return true
-	})
-	slices.SortFunc(running, func(a, b *runtime) int { return int(a.number) - int(b.number) })
-	return running
+	return slices.SortedFunc(everyHandler(), func(a, b *runtime) int { return int(a.number) - int(b.number) })
 }

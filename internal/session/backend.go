@@ -18,8 +18,9 @@ type Backend interface {
 	// Delete removes a value; that there is none is no error.
 	Delete(ctx context.Context, key string) error
 
-	// Lock waits until no instance holds the lock of that name, takes it and returns what gives it back, which never blocks for long.
-	// The lock of an instance that has died ends by itself. The error is the context's when that ended first.
+	// Lock waits until no instance holds the lock of that name, takes it and returns what gives it back, which never blocks for long. Until
+	// then it is held, also when the context has ended since. The lock of an instance that has died ends by itself. The error is the context's
+	// when that ended first.
 	Lock(ctx context.Context, key string) (unlock func(), err error)
 
 	// Add puts a member into a set, where nobody looks for it after expires; Remove takes it out; Members returns those that are in it.

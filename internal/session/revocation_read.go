@@ -64,11 +64,7 @@ type revocationReading struct {
 
 // Refresh sees to it that the list is not old: it may start to read, and wait a little for that.
 func (r *Revocations) Refresh(ctx context.Context, now time.Time) {
-	if !r.shared {
-		return
-	}
-	last := r.reading.last.Load()
-	if last != 0 && (!r.follow || apart(now.UnixMilli(), last) <= freshFor) {
+	if !r.isOld(now) {
 		return
 	}
 	flight, wait := r.read(ctx, now)
@@ -87,6 +83,22 @@ func (r *Revocations) Refresh(ctx context.Context, now time.Time) {
 		}
 		r.reading.mu.Unlock()
 	}
+}
+
+// Recheck starts to read the list if it is old, and waits for nothing: for requests that fail anyway, as their storage does. That the list cannot
+// be read has to come out then too.
+func (r *Revocations) Recheck(ctx context.Context, now time.Time) {
+	if r.isOld(now) {
+		r.read(ctx, now)
+	}
+}
+
+func (r *Revocations) isOld(now time.Time) bool {
+	if !r.shared {
+		return false
+	}
+	last := r.reading.last.Load()
+	return last == 0 || r.follow && apart(now.UnixMilli(), last) > freshFor
 }
 
 // apart is the time between two times, whichever is earlier.

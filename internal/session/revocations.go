@@ -61,6 +61,8 @@ type Revocations struct {
 
 	watching sync.Mutex
 	watchers map[*func(error)]struct{}
+	told     bool
+	lastTold error
 
 	lives    sessionLives
 	segments revocationSegments
@@ -220,12 +222,16 @@ func (r *Revocations) sweep(now time.Time, needed bool) {
 	r.size.Store(int64(len(r.entries)))
 }
 
-// Observe has a function told of each attempt to read or to write: its error, nil where it succeeded. It is called by one goroutine or
-// by several, and must not block. Calling stop ends that.
+// Observe has a function told of each attempt to read or to write: its error, nil where it succeeded; of the last one, if there was any, at
+// once. It is called by one goroutine or by several, and must not block. Calling stop ends that.
 func (r *Revocations) Observe(watch func(error)) (stop func()) {
 	r.watching.Lock()
-	defer r.watching.Unlock()
 	r.watchers[&watch] = struct{}{}
+	told, last := r.told, r.lastTold
+	r.watching.Unlock()
+	if told {
+		watch(last)
+	}
 	return func() {
 		r.watching.Lock()
 		defer r.watching.Unlock()
@@ -235,6 +241,7 @@ func (r *Revocations) Observe(watch func(error)) (stop func()) {
 
 func (r *Revocations) tell(err error) {
 	r.watching.Lock()
+	r.told, r.lastTold = true, err
 	watchers := make([]func(error), 0, len(r.watchers))
 	for watch := range r.watchers {
 		watchers = append(watchers, *watch)

@@ -30,7 +30,8 @@ const purposes = int(PurposeRecord)
 
 // Binding is what a sealed value belongs to. It opens under an equal one only.
 type Binding struct {
-	// CookieName is the name of the session's cookie, whatever is sealed.
+	// CookieName is the name of the cookie that holds the value. For what no cookie holds it is a text that tells one kind from another, or
+	// empty.
 	CookieName string
 
 	// Issuer and ClientID are the provider and the client.
