@@ -79,6 +79,10 @@ func checkMembers(path string, text json.RawMessage, t reflect.Type) error {
 		if json.Unmarshal(text, &members) != nil {
 			return nil
 		}
+		var fields map[string]int
+		if t.Kind() == reflect.Struct {
+			fields = jsonFields(t)
+		}
 		for _, name := range sortedKeys(members) {
 			inner := path + "." + name
 			if path == "" {
@@ -88,7 +92,6 @@ func checkMembers(path string, text json.RawMessage, t reflect.Type) error {
 			if t.Kind() == reflect.Map {
 				member = t.Elem()
 			} else {
-				fields := jsonFields(t)
 				index, ok := fields[name]
 				if !ok {
 					return unknownMember(path, name, keys(fields))
