@@ -195,3 +195,33 @@ func TestSiteDrawsItsOwnErrors(t *testing.T) {
 		})
 	}
 }
+
+// A handler within another one decides anew, by the token that the outer one has taken out of the request.
+func TestSection2NestedHandlersFindTheToken(t *testing.T) {
+	p := optest.New(t)
+	places := "bearer_token_from query access_token\nbearer_token_from header X-Access-Token\n"
+	c := startCaddy(t, "handle {\nopenid_connect "+p.Issuer()+" {\nbearer_only\naudience api\n"+places+`}
+		handle /in/* {
+			`+api(p, places+"required_scopes write")+`
+		}
+		handle {
+			reverse_proxy $UPSTREAM
+		}
+	}`)
+	reader, writer := p.AccessToken(nil), p.AccessToken(optest.Claims{"scope": "write"})
+	c.wantAllowed(t, c.get("/out?access_token="+reader))
+	for name, send := range map[string]func(path, token string) *reply{
+		"query":  func(path, token string) *reply { return c.get(path + "?a=1&access_token=" + token) },
+		"header": func(path, token string) *reply { return c.get(path+"?a=1", "X-Access-Token: "+token) },
+	} {
+		c.wantAllowed(t, send("/in/x", writer))
+		if arrived := c.last(t); arrived.RequestURI != "/in/x?a=1" || arrived.Header.Get("X-Access-Token") != "" {
+			t.Errorf("%s: the upstream got %s and %v", name, arrived.RequestURI, arrived.Header)
+		}
+		c.advance()
+		c.wantRefused(t, send("/in/x", reader), 403, "insufficient_scope")
+		c.wantRefused(t, send("/in/x", "x"), 401, "malformed_token")
+	}
+	c.wantRefused(t, c.get("/in/x?access_token="+writer, "X-Access-Token: "+writer), 400, "ambiguous_credentials")
+	c.wantRefused(t, c.get("/in/x"), 401, "no_credentials")
+}

@@ -35,8 +35,8 @@ func (rt *runtime) refuse(w http.ResponseWriter, r *http.Request, st *requestSta
 	rt.logRefusal(r, st, refused, id)
 	method := methodBearer
 	switch {
-	case st.signedIn:
-		method = methodSession
+	case st.signedIn, refused.reason == reasonRefreshUnavailable, refused.reason == reasonStoreUnavailable && !st.ownEndpoint:
+		method = methodSession // there is one, even if it serves nobody for now
 	case scheme == "":
 		method = methodNone
 	}
@@ -48,7 +48,9 @@ func (rt *runtime) refuse(w http.ResponseWriter, r *http.Request, st *requestSta
 	header := w.Header()
 	header.Set("Cache-Control", "no-store")
 	rt.varyBy(header)
-	if challenge := rt.challenge(r, scheme, refused); challenge != "" && !st.signedIn {
+	// what is wrong with the answer of a provider is not what this client has sent as credentials
+	ours := st.ownEndpoint && a.status == http.StatusBadRequest
+	if challenge := rt.challenge(r, scheme, refused); challenge != "" && !st.signedIn && !ours {
 		header.Set("Www-Authenticate", challenge)
 	}
 	retryAfter := int(max(refused.retryAfter, time.Second).Round(time.Second) / time.Second)

@@ -76,6 +76,16 @@ func (p claimPath) isScope() bool {
 // scopeClaims are the names under which providers put scopes.
 var scopeClaims = []string{"scope", "scp", "scopes"}
 
+// isPlural reports whether the path names a claim that is a list by what it is called, though some providers make a text of a single element,
+// or leave it out where it would be empty.
+func (p claimPath) isPlural() bool {
+	name := p.segments[len(p.segments)-1]
+	return slices.Contains(pluralClaims, name[strings.LastIndexAny(name, ":/")+1:])
+}
+
+// pluralClaims are those names, also at the end of one that begins with a namespace.
+var pluralClaims = []string{"groups", "roles", "permissions", "entitlements", "amr"}
+
 // elements returns what of a claim can equal a value in a rule: a string or other scalar itself, the elements of a list, the member
 // names of an object; a string of scopes counts as a list.
 func (p claimPath) elements(value any) []string {

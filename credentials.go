@@ -9,8 +9,8 @@ import (
 
 // credentials says where requests may carry a token.
 type credentials struct {
-	sources []TokenSource // besides Authorization; header names are canonical
-	dpop    bool          // the DPoP scheme is ours too
+	sources []tokenPlace // besides Authorization
+	dpop    bool         // the DPoP scheme is ours too
 }
 
 // Authentication schemes.
@@ -26,9 +26,15 @@ const (
 	inQuery  = "query"
 )
 
-// take returns the one token of the request and the scheme it came with, or "" when there is none. A token in the query is removed from it, so that it is not
-// passed on. More than one credential is refused, never ranked.
-func (c *credentials) take(r *http.Request) (token, scheme string, refused *refusal) {
+// tokenPlace is a further place of tokens; the name of a header is canonical.
+type tokenPlace struct {
+	TokenSource
+	emptied bool // before the request goes on: a query, or a header that could be taken for ours
+}
+
+// take returns the one token of the request and the scheme it came with, or "" when there is none. A token in the query is removed from it, so
+// that it is not passed on; taken has those that the handlers around this one have removed. More than one credential is refused, never ranked.
+func (c *credentials) take(r *http.Request, taken *takenTokens) (token, scheme string, refused *refusal) {
 	scheme = schemeBearer
 	if len(r.Header["Authorization"]) > 1 {
 		refused = refuseClaim(reasonAmbiguousCredentials, "one Authorization header", len(r.Header["Authorization"]))
@@ -46,6 +52,9 @@ func (c *credentials) take(r *http.Request) (token, scheme string, refused *refu
 	}
 	for i := range c.sources {
 		values, bad := c.sources[i].values(r)
+		if c.sources[i].emptied {
+			values = taken.remember(c.sources[i].TokenSource, values)
+		}
 		if bad && refused == nil {
 			refused = refuseClaim(reasonMalformedAuthorization, "one token", "something else in the "+c.sources[i].In)
 		}
@@ -62,6 +71,21 @@ func (c *credentials) take(r *http.Request) (token, scheme string, refused *refu
 	default:
 		return token, scheme, nil
 	}
+}
+
+// takenTokens are tokens that are no longer in the request, by their place. A handler within the one that took them decides anew.
+type takenTokens map[TokenSource][]string
+
+// remember returns the tokens of a place: those that are there now, else those that have been there.
+func (t *takenTokens) remember(source TokenSource, values []string) []string {
+	if len(values) == 0 {
+		return (*t)[source]
+	}
+	if *t == nil {
+		*t = make(takenTokens)
+	}
+	(*t)[source] = values
+	return values
 }
 
 // schemeToken returns the token of an Authorization header (RFC 6750 section 2.1), "" when the header has another scheme. The scheme

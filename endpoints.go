@@ -167,7 +167,7 @@ func (rt *runtime) serveLogin(w http.ResponseWriter, r *http.Request, st *reques
 		return rt.refuse(w, r, st, "", refuse(reasonCrossSiteLogin))
 	}
 	kind := navigationOf(r)
-	if kind == notNavigation || kind == framedNavigation && !l.framed {
+	if kind == notNavigation {
 		return rt.refuse(w, r, st, "", refuse(reasonNoCredentials))
 	}
 	origin := publicOrigin(r)
@@ -188,6 +188,11 @@ func (rt *runtime) serveLogin(w http.ResponseWriter, r *http.Request, st *reques
 		return nil
 	}
 	st.dead = dead
+	if kind == framedNavigation && !l.framed {
+		refused := refuse(reasonNoCredentials)
+		refused.page, refused.action = pageFramed, l.loginURL(target, prompt)
+		return rt.refuse(w, r, st, "", refused)
+	}
 	hint := parameters.Get("login_hint")
 	if len(hint) > maxLoginHint {
 		hint = ""

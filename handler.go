@@ -26,7 +26,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	var token, scheme string
 	var refused *refusal
 	if !rt.ignoreBearer {
-		token, scheme, refused = rt.credentials.take(r)
+		token, scheme, refused = rt.credentials.take(r, &st.taken)
 	}
 	rt.headers.strip(r)
 	if rt.login != nil {

@@ -3,6 +3,7 @@ package openidconnect
 import (
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -30,7 +31,15 @@ func TestSection4FramedNavigationGetsALinkOutOfTheFrame(t *testing.T) {
 			t.Errorf("nobody can read it in the frame: %s", policy)
 		}
 		v.wantRefusal(v.Get(v.url("/"), "Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: object"), 401, "no_credentials")
-		v.wantPage(v.Get(v.url("/oauth2/login"), framed...), 401, "no_credentials")
+		r = v.Get(v.url("/oauth2/login?return_to=/x"), framed...)
+		v.wantPage(r, 401, "no_credentials")
+		if policy := r.Header.Get("Content-Security-Policy"); !strings.Contains(policy, "frame-ancestors *") ||
+			!strings.Contains(r.Body, `<a href="/oauth2/login?return_to=%2Fx" target="_blank" rel="noopener">`) {
+			t.Errorf("the login has no link to a new tab, or not in the frame: %s %s", policy, r.Body)
+		}
+		v.signIn("/")
+		same := slices.Concat(framed, []string{"Sec-Fetch-Site: same-origin"})
+		v.wantRedirect(v.Get(v.url("/oauth2/login?return_to=/x"), same...), "/x")
 	})
 	t.Run("none", func(t *testing.T) {
 		v := newVisitor(t, newSecureLoginSite(t, p, "session {\ncookie_same_site none\n}"), p)

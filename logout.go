@@ -92,8 +92,7 @@ func isScript(r *http.Request) bool {
 	if mode := r.Header.Get("Sec-Fetch-Mode"); mode != "" {
 		return mode != "navigate"
 	}
-	accept := r.Header.Get("Accept")
-	return r.Header.Get("X-Requested-With") == "XMLHttpRequest" || strings.Contains(accept, "application/json") && !strings.Contains(accept, "text/html")
+	return r.Header.Get("X-Requested-With") == "XMLHttpRequest" || accepts(r, "application/json") && !accepts(r, "text/html")
 }
 
 // comesFromElsewhere reports whether another site has caused the request: by what the browser says of that, else by where it says that it

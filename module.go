@@ -27,7 +27,8 @@ import "encoding/json"
 //	Placeholder                     | Description
 //	--------------------------------|------------------------------------------------------------
 //	{http.auth.user.id}             | the sub claim, or the one that username_claim names
-//	{http.auth.user.<claim path>}   | any claim; lists are lists in expressions, else joined by commas
+//	{http.auth.user.<claim path>}   | any claim; lists are lists in expressions, else joined by commas. Claims that are called
+//	                                | groups, roles, permissions, entitlements or amr are lists in any case, empty ones if need be
 //	{http.auth.user.access_token}   | the token, only when access tokens are passed on
 //	{http.openid_connect.method}    | "session" or "bearer"
 //	{http.openid_connect.issuer}    | the issuer that has said who it is
@@ -46,7 +47,8 @@ type Handler struct {
 	Discovery string `json:"discovery,omitempty"`
 
 	// Endpoints that override the discovered ones, one by one. With an issuer and either jwks_uri, public_key or jwks there is no
-	// discovery, as long as nobody logs in; logins need authorization_endpoint and token_endpoint as well.
+	// discovery, as long as nobody logs in; logins need authorization_endpoint and token_endpoint as well. Bearer tokens alone, with
+	// introspection always, need introspection_endpoint and no keys.
 	AuthorizationEndpoint string `json:"authorization_endpoint,omitempty"`
 
 	// The token endpoint, where codes and refresh tokens are redeemed, in place of what the metadata says.

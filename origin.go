@@ -16,6 +16,17 @@ func originalURL(r *http.Request) *url.URL {
 	return r.URL
 }
 
+// originalPath is the path of that URL, byte for byte but for what browsers escape in paths, or would read as something else in a Location
+// header.
+func originalPath(r *http.Request) string {
+	original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request)
+	path, _, _ := strings.Cut(original.RequestURI, "?")
+	if !ok || !strings.HasPrefix(path, "/") {
+		return originalURL(r).EscapedPath()
+	}
+	return escape(path, "#\\\"<>`{}")
+}
+
 // publicOrigin is the scheme and host by which the client reached us, "" when the host is not one.
 func publicOrigin(r *http.Request) string {
 	secure, host := publicSchemeHost(r)
@@ -23,10 +34,16 @@ func publicOrigin(r *http.Request) string {
 	case !isHost(host):
 		return ""
 	case secure:
-		return "https://" + host
+		return "https://" + canonicalHost(host, ":443")
 	default:
-		return "http://" + host
+		return "http://" + canonicalHost(host, ":80")
 	}
+}
+
+// canonicalHost is a host as browsers write it in origins, and people where they register redirect URIs: in lower case and without the port that
+// the scheme has anyway.
+func canonicalHost(host, port string) string {
+	return strings.ToLower(strings.TrimSuffix(strings.TrimSuffix(host, ":"), port))
 }
 
 // publicSchemeHost tells whether the client came by https, and to which host, which has not been looked at. What proxies say of it counts
@@ -110,10 +127,15 @@ func navigationOf(r *http.Request) navigation {
 			return notNavigation
 		}
 	}
-	if strings.Contains(r.Header.Get("Accept"), "text/html") && r.Header.Get("X-Requested-With") != "XMLHttpRequest" {
+	if accepts(r, "text/html") && r.Header.Get("X-Requested-With") != "XMLHttpRequest" {
 		return topNavigation
 	}
 	return notNavigation
+}
+
+// accepts reports whether the client names a media type in what it accepts.
+func accepts(r *http.Request, mediaType string) bool {
+	return strings.Contains(strings.ToLower(strings.Join(r.Header["Accept"], ",")), mediaType)
 }
 
 // isNavigation reports whether a browser loads a page with this request.

@@ -1,6 +1,7 @@
 package openidconnect
 
 import (
+	"crypto/tls"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -21,6 +22,8 @@ func TestIsNavigation(t *testing.T) {
 		{"a page, by a link from elsewhere", "GET", []string{"Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document", "Sec-Fetch-Site: cross-site"}, true},
 		{"a page, without a destination", "GET", []string{"Sec-Fetch-Mode: navigate"}, true},
 		{"a page, of an older browser", "GET", []string{html}, true},
+		{"a page, in capitals", "GET", []string{"Accept: Text/HTML"}, true},
+		{"a page, in the second line", "GET", []string{"Accept: application/json", html}, true},
 		{"a page's headers", "HEAD", []string{"Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document"}, true},
 		{"a page's headers, of an older browser", "HEAD", []string{html}, true},
 		{"a form", "POST", []string{"Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document", html}, false},
@@ -51,7 +54,7 @@ func TestIsNavigation(t *testing.T) {
 			r := httptest.NewRequest(test.method, "/", nil)
 			for _, header := range test.headers {
 				name, value, _ := strings.Cut(header, ": ")
-				r.Header.Set(name, value)
+				r.Header.Add(name, value)
 			}
 			if got := isNavigation(r); got != test.want {
 				t.Errorf("got %t", got)
@@ -220,6 +223,35 @@ func TestIsHost(t *testing.T) {
 	} {
 		if got := isHost(text); got != want {
 			t.Errorf("%q: got %t", text, got)
+		}
+	}
+}
+
+// The origin is as browsers have it, and the redirect URI as it was registered, however a client or a proxy writes the host.
+func TestS012OneOriginForAllSpellings(t *testing.T) {
+	t.Parallel()
+	for host, want := range map[string]string{
+		"app.example.com":       "http://app.example.com",
+		"app.example.com:80":    "http://app.example.com",
+		"App.Example.COM":       "http://app.example.com",
+		"app.example.com:":      "http://app.example.com",
+		"app.example.com:8080":  "http://app.example.com:8080",
+		"app.example.com:443":   "http://app.example.com:443",
+		"[2001:DB8::80]":        "http://[2001:db8::80]",
+		"[2001:db8::1]:80":      "http://[2001:db8::1]",
+		"https://app.example:1": "",
+		":80":                   "",
+	} {
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		r.Host = host
+		if got := publicOrigin(r); got != want {
+			t.Errorf("%s: %q, want %q", host, got, want)
+		}
+		if want = strings.Replace(strings.Replace(want, "http:", "https:", 1), "com:443", "com", 1); !strings.HasSuffix(host, ":80") {
+			r.TLS = new(tls.ConnectionState)
+			if got := publicOrigin(r); got != want {
+				t.Errorf("%s over TLS: %q, want %q", host, got, want)
+			}
 		}
 	}
 }

@@ -129,8 +129,12 @@ func TestPlaceholdersInDirectives(t *testing.T) {
 		{"/member", optest.Claims{"groups": []string{"user", "admin"}}, true},
 		{"/member", optest.Claims{"groups": []string{"user"}}, false},
 		{"/member", optest.Claims{"groups": []string{}}, false},
+		{"/member", optest.Claims{"groups": nil}, false},
+		{"/member", optest.Claims{"groups": "admin"}, true},
+		{"/member", optest.Claims{"groups": "administrator"}, false},
 		{"/boss", roles("x", "boss"), true},
 		{"/boss", roles("x"), false},
+		{"/boss", nil, false},
 		{"/senior", optest.Claims{"level": 3}, true},
 		{"/senior", optest.Claims{"level": 10}, true},
 		{"/senior", optest.Claims{"level": 2}, false},
@@ -181,6 +185,18 @@ func TestPlaceholdersInDirectives(t *testing.T) {
 			t.Errorf("X-Served-To %q", got)
 		}
 		wantAccessLog(t, "")
+	})
+	t.Run("one group that is no list", func(t *testing.T) {
+		c.wantAllowed(t, c.in(t).bearer(p.AccessToken(optest.Claims{"groups": "a, 100%"})))
+		if got := c.last(t).Header.Get("X-Remote-Groups"); got != "a, 100%" {
+			t.Errorf("X-Remote-Groups %q", got)
+		}
+	})
+	t.Run("lists of anonymous requests", func(t *testing.T) {
+		c := c.in(t)
+		if got := c.get("/member").body + c.get("/boss").body; got != "nono" {
+			t.Errorf("got %q", got)
+		}
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -163,5 +164,36 @@ func TestRenewalOfTokensThatHardlyLive(t *testing.T) {
 	waitUntil(t, func() bool { return v.Get(v.url("/token/")).Status == http.StatusOK })
 	if n := p.RefreshReuses(); n != 0 {
 		t.Errorf("%d refresh tokens were presented twice", n)
+	}
+}
+
+// What a later directive fails with is answered by the server, or by the site's handle_errors: to this user alone, and with the session that
+// the request has renewed.
+func TestErrorsOfLaterDirectives(t *testing.T) {
+	p := optest.New(t)
+	p.SetRefreshTokens(true)
+	p.SetAccessLifetime(time.Second)
+	c := startCaddy(t, "route {\n"+webapp(p, "", withinProcess)+`
+		error /gone 404
+		reverse_proxy /down 127.0.0.1:1
+		`+toUpstream+`}
+		handle_errors 4xx {
+			respond "nothing here for {http.auth.user.id}" 404
+		}`)
+	v := newCaddyVisitor(t, c, p)
+	v.signIn("/")
+	for path, status := range map[string]int{"/page": 200, "/down": 502} {
+		r := v.renewedPage(path)
+		if cookies := sessionsIn(r); r.Status != status || len(cookies) != 1 || r.Header.Get("Cache-Control") != "private, no-store" {
+			t.Errorf("%s: the renewing request gets %d, the cookies %q and Cache-Control %q", path, r.Status, cookies, r.Header.Values("Cache-Control"))
+		}
+	}
+	p.SetAccessLifetime(time.Hour)
+	v.renewedPage("/page")
+	for path, status := range map[string]int{"/page": 200, "/gone": 404, "/down": 502} {
+		r := v.open(path)
+		if r.Status != status || r.Header.Get("Cache-Control") != "private" || !strings.Contains(r.Header.Get("Vary"), "Cookie") {
+			t.Errorf("%s: %d, Cache-Control %q, Vary %q", path, r.Status, r.Header.Values("Cache-Control"), r.Header.Values("Vary"))
+		}
 	}
 }

@@ -35,6 +35,7 @@ type requestState struct {
 	ownCookies        []string // that handlers of ours have set on the answer
 
 	authorization []string
+	taken         takenTokens
 
 	writer responseWriter
 }
@@ -67,7 +68,7 @@ func stateOf(r *http.Request, rt *runtime) *requestState {
 		}
 		*st = requestState{
 			rt: rt, cookiesTaken: st.cookiesTaken, cookieHeader: slices.Clone(st.cookieHeader), proof: st.proof,
-			ownCookies: st.ownCookies, writer: st.writer,
+			ownCookies: st.ownCookies, taken: st.taken, writer: st.writer,
 		}
 	} else {
 		st = &requestState{rt: rt}
@@ -130,12 +131,12 @@ func (st *requestState) placeholder(key string) (any, bool) {
 func (st *requestState) userPlaceholder(name string) any {
 	id := st.identity
 	switch {
-	case id == nil:
-		return ""
-	case name == "id":
+	case name == "id" && id != nil:
 		return id.user
+	case name == "id":
+		return ""
 	case name == "access_token":
-		if st.rt.headers.accessToken {
+		if st.rt.headers.accessToken && id != nil {
 			return st.token
 		}
 		return ""
@@ -147,12 +148,20 @@ func (st *requestState) userPlaceholder(name string) any {
 			return ""
 		}
 	}
-	if st.claims == nil {
+	if st.claims == nil && id != nil {
 		if st.claims = (&verifiedToken{payload: id.payload}).claims(); st.claims != nil {
 			addScope(st.claims, id.scope)
 		}
 	}
 	value, _ := path.find(st.claims)
+	if path.isPlural() {
+		switch value := value.(type) {
+		case nil:
+			return claimList{}
+		case string:
+			return soleElement{value}
+		}
+	}
 	return placeholderValue(value)
 }
 
@@ -160,6 +169,11 @@ func (st *requestState) userPlaceholder(name string) any {
 type claimList []any
 
 func (l claimList) String() string { return headerText([]any(l)) }
+
+// soleElement is a list in expressions of what is a text in the token, and elsewhere too.
+type soleElement []any
+
+func (l soleElement) String() string { return l[0].(string) }
 
 // claimObject is a map in expressions, and JSON elsewhere.
 type claimObject map[string]any
@@ -198,18 +212,13 @@ func placeholderValue(value any) any {
 func (st *requestState) pass(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, private bool) error {
 	writer := st.response(w, private)
 	err := next.ServeHTTP(writer, r)
-	if ours, ok := writer.(*responseWriter); ok && err == nil {
-		ours.decide() // where nobody has answered, the server does
-	}
+	writer.decide() // where nobody has answered, the server does, or the site's handle_errors: headers that are set stay
 	return err
 }
 
 // response wraps w for the next handler: no shared cache keeps what one user was shown, nobody behind us sets our cookies, and ours
 // are added. private says that the answer is for one user.
-func (st *requestState) response(w http.ResponseWriter, private bool) http.ResponseWriter {
-	if !private && st.rt.login == nil {
-		return w
-	}
+func (st *requestState) response(w http.ResponseWriter, private bool) *responseWriter {
 	writer := &st.writer
 	if writer.ResponseWriter != nil {
 		writer = new(responseWriter) // a second handler in the same request

@@ -15,13 +15,12 @@ const (
 // requestedURL is the path and query of the request as the client sent them, to return to after a login. A URL that is too long
 // returns to its path.
 func requestedURL(r *http.Request) string {
-	u := originalURL(r)
-	path := u.EscapedPath()
+	u, path := originalURL(r), originalPath(r)
 	if !strings.HasPrefix(path, "/") {
 		return "/"
 	}
 	if u.RawQuery != "" || u.ForceQuery {
-		if target := path + "?" + escapeQuery(u.RawQuery); len(target) <= maxReturnURL {
+		if target := path + "?" + escape(u.RawQuery, ""); len(target) <= maxReturnURL {
 			return target
 		}
 	}
@@ -31,15 +30,15 @@ func requestedURL(r *http.Request) string {
 	return path
 }
 
-// escapeQuery percent-encodes what may not stand in a header field; everything else stays as it was.
-func escapeQuery(query string) string {
+// escape percent-encodes what may not stand in a header field, and further characters; everything else stays as it was.
+func escape(text, further string) string {
 	const hexDigits = "0123456789ABCDEF"
-	if !strings.ContainsFunc(query, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return query
+	if !strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune(further, r) }) {
+		return text
 	}
 	var b strings.Builder
-	for i := range len(query) {
-		if c := query[i]; c > ' ' && c <= '~' {
+	for i := range len(text) {
+		if c := text[i]; c > ' ' && c <= '~' && strings.IndexByte(further, c) < 0 {
 			b.WriteByte(c)
 		} else {
 			b.WriteString("%" + string(hexDigits[c>>4]) + string(hexDigits[c&0xf]))
@@ -54,6 +53,9 @@ func safeReturnURL(wish, origin string) string {
 	wish, _, _ = strings.Cut(wish, "#")
 	if origin != "" && len(wish) > len(origin) && strings.EqualFold(wish[:len(origin)], origin) && wish[len(origin)] == '/' {
 		wish = wish[len(origin):]
+	}
+	if len(wish) > maxReturnURL {
+		wish = pathOf(wish)
 	}
 	if len(wish) > maxReturnURL || !strings.HasPrefix(wish, "/") ||
 		strings.ContainsFunc(wish, func(r rune) bool { return r <= ' ' || r > '~' || r == '\\' }) {

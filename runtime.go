@@ -196,13 +196,18 @@ func (h *Handler) compile(rt *runtime) error {
 			return err
 		}
 	}
+	if err = h.compileHeaders(rt); err != nil {
+		return err
+	}
 	for _, source := range h.BearerTokenFrom {
+		emptied := source.In == inQuery
 		if source.In == inHeader {
 			source.Name = http.CanonicalHeaderKey(source.Name)
+			emptied = rt.headers.isProtected(source.Name)
 		}
-		rt.credentials.sources = append(rt.credentials.sources, source)
+		rt.credentials.sources = append(rt.credentials.sources, tokenPlace{source, emptied})
 	}
-	return h.compileHeaders(rt)
+	return nil
 }
 
 func (h *Handler) compileHeaders(rt *runtime) error {

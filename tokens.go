@@ -156,11 +156,11 @@ func refusalOfGate(err error) *refusal {
 	refused := &refusal{expected: "a JWT of three base64url segments", got: err.Error()}
 	switch {
 	case errors.Is(err, jose.ErrTooLarge):
-		refused.reason = reasonTooLarge
+		refused.reason, refused.expected = reasonTooLarge, "a smaller token"
 	case errors.Is(err, jose.ErrAlgorithm):
-		refused.reason = reasonUnsupportedAlgorithm
+		refused.reason, refused.expected = reasonUnsupportedAlgorithm, "an algorithm that is known"
 	case errors.Is(err, jose.ErrCritical):
-		refused.reason = reasonUnsupportedCritical
+		refused.reason, refused.expected = reasonUnsupportedCritical, "no critical header parameters"
 	default:
 		refused.reason = reasonMalformedToken
 	}

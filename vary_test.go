@@ -36,6 +36,12 @@ func TestS232Vary(t *testing.T) {
 					t.Errorf("of %q: got %d and %q, want %q", upstream, got.StatusCode, got.Header["Vary"], want)
 				}
 			}
+			if strings.Contains(test.settings, "bearer_only") {
+				open := newSite(t, "issuer "+p.Issuer()+"\nunauth_action pass\n"+test.settings)
+				if got := open.get("/"); got.StatusCode != http.StatusOK || !slices.Equal(got.Header["Vary"], []string{test.want}) {
+					t.Errorf("passed on: got %d and %q, want %q", got.StatusCode, got.Header["Vary"], test.want)
+				}
+			}
 			for _, accept := range []string{"text/html", "application/json"} {
 				if got := s.get("/", "Accept: "+accept); got.StatusCode == http.StatusOK || !slices.Equal(got.Header["Vary"], []string{test.want}) {
 					t.Errorf("%s: got %d and %q, want %q", accept, got.StatusCode, got.Header["Vary"], test.want)
