@@ -324,19 +324,22 @@ func TestSection7ResponseIssuerThatCannotBeChecked(t *testing.T) {
 	answer.Set("iss", p.Issuer())
 
 	p.Fail(optest.Discovery, optest.Fault{Status: 500})
-	callback := func(timeout string) *optest.Response { // of a gateway that has just been started
-		restarted := newSiteOn(t, storage, p, sealedWithSecret("timeout "+timeout))
-		return v.Get(restarted.server.URL+defaultPathPrefix+"/callback?"+answer.Encode(), linked...)
+	restarted := func(timeout string) *visitor {
+		return v.at(newSiteOn(t, storage, p, sealedWithSecret("timeout "+timeout)))
 	}
-	v.wantPage(callback("5001ms"), 503, "discovery_failed")
+	callback := "/oauth2/callback?" + answer.Encode()
+	early := restarted("5001ms")
+	early.wantPage(early.Get(early.url(callback), linked...), 503, "discovery_failed")
 	if n := len(v.kept(isTransactionName)); n != 1 {
 		t.Fatalf("%d transactions are left", n)
 	}
 	p.Heal(optest.Discovery)
-	v.wantRedirect(callback("5002ms"), v.url("/x?y=z"))
+	late := restarted("5002ms")
+	late.wantRedirect(late.Get(late.url(callback), linked...), "/x?y=z")
 
-	answer.Set("iss", "https://other.example")
+	v.ClearCookies()
 	request = v.begin("/")
 	answer.Set("state", request.Get("state"))
+	answer.Set("iss", "https://other.example")
 	v.wantPage(v.arrive(request, answer), 400, "issuer_mismatch")
 }

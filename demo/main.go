@@ -84,7 +84,7 @@ func show(ctx context.Context, out io.Writer, o options) (err error) {
 
 // verify runs the demo and makes its requests.
 func verify(ctx context.Context, out io.Writer, o options) (err error) {
-	ctx, cancel := context.WithTimeout(ctx, 50*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	s, err := start(o.logLevel)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
@@ -79,5 +80,14 @@ func (g *Gateway) Addresses() ([]string, error) {
 
 // Close stops Caddy and removes its storage.
 func (g *Gateway) Close() error {
-	return errors.Join(caddy.Stop(), os.RemoveAll(g.storage))
+	err := caddy.Stop()
+	removed := os.RemoveAll(g.storage)
+	for range 50 { // what is still being written there, after a moment
+		if removed == nil {
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
+		removed = os.RemoveAll(g.storage)
+	}
+	return errors.Join(err, removed)
 }

@@ -113,10 +113,10 @@ func (p *Provider) Requests(endpoint string) []RecordedRequest {
 }
 
 // WaitForHits returns when the endpoint has received n requests in all. It fails
-// the test after ten seconds.
+// the test after a minute.
 func (p *Provider) WaitForHits(tb testing.TB, endpoint string, n int) {
 	tb.Helper()
-	timeout := time.NewTimer(10 * time.Second)
+	timeout := time.NewTimer(time.Minute)
 	defer timeout.Stop()
 	for {
 		p.mu.Lock()

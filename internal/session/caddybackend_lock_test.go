@@ -56,11 +56,21 @@ func TestCaddyBackendLockFolder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	start := time.Now()
-	if _, err := second.Lock(ctx, "locks/a.1"); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) > 900*time.Millisecond {
-		t.Errorf("%v after %v", err, time.Since(start))
+	var took time.Duration
+	for range 2 { // a machine that stands still for a moment does not do so every time
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		start := time.Now()
+		_, err := second.Lock(ctx, "locks/a.1")
+		cancel()
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatal(err)
+		}
+		if took = time.Since(start); took <= 900*time.Millisecond {
+			break
+		}
+	}
+	if took > 900*time.Millisecond {
+		t.Errorf("it took %v", took)
 	}
 	unlock()
 	again, err := second.Lock(t.Context(), "locks/a.1")
