@@ -38,6 +38,7 @@ type received struct {
 	URI    string      `json:"uri"`
 	Header http.Header `json:"header"`
 	Body   string      `json:"body"`
+	At     time.Time   `json:"at"`
 }
 
 // newApplication is the site behind the gateway. Each of its pages shows what reached it, and /received says that as JSON,
@@ -78,7 +79,7 @@ func describe(r *http.Request) []byte {
 	if err != nil {
 		body = []byte(err.Error())
 	}
-	text, err := json.Marshal(received{r.Method, r.URL.RequestURI(), r.Header, string(body)})
+	text, err := json.Marshal(received{r.Method, r.URL.RequestURI(), r.Header, string(body), time.Now()})
 	if err != nil {
 		return []byte(err.Error())
 	}

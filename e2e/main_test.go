@@ -16,6 +16,7 @@ import (
 	"github.com/caddy-openid-connect/caddy-openid-connect/demo/gateway"
 	"github.com/caddy-openid-connect/caddy-openid-connect/demo/probe"
 	"github.com/caddy-openid-connect/caddy-openid-connect/demo/upstream"
+	"github.com/caddy-openid-connect/caddy-openid-connect/e2e/subprocess"
 )
 
 // The Caddy and the upstream of this process.
@@ -68,9 +69,8 @@ func installNodeModules() error {
 	if _, err := os.Stat(filepath.Join(nodeDirectory, "node_modules", ".package-lock.json")); err == nil {
 		return nil
 	}
-	npm := exec.Command("npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts")
-	npm.Dir = nodeDirectory
-	if output, err := npm.CombinedOutput(); err != nil {
+	npm := func() *exec.Cmd { return exec.Command("npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts") }
+	if output, err := subprocess.Fetch(nodeDirectory, npm); err != nil {
 		return fmt.Errorf("installing oidc-provider with npm, which these tests need: %w\n%s", err, output)
 	}
 	return nil

@@ -198,12 +198,7 @@ func (v *matrixVisit) refresh(t *testing.T) string {
 	login := v.session()
 	before := v.get(t, login)
 	for range 2 {
-		expire(t)
-		v.renews(t, func() {
-			answers := v.getAll(t, login, before.kept, login, before.kept, login, before.kept)
-			v.expectOne(t, before, answers)
-			before = v.get(t, answers[0].kept)
-		})
+		before = v.renewsForAll(t, 6, login, before)
 	}
 	return works
 }

@@ -6,9 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net/url"
 	"os/exec"
-	"strconv"
 	"strings"
 	"testing"
 )
@@ -52,20 +50,17 @@ func newNodeProvider(t *testing.T) identityProvider {
 // newNodeProviderWith starts one where people can log in too.
 func newNodeProviderWith(t *testing.T, login *nodeLogin) *nodeProvider {
 	t.Helper()
-	n := &nodeProvider{login: login}
+	ports, err := freePorts(1) // to which it can come back
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := &nodeProvider{login: login, port: ports[0]}
 	n.start(t)
 	t.Cleanup(func() {
 		if n.node != nil {
 			n.stop(t)
 		}
 	})
-	parsed, err := url.Parse(n.url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if n.port, err = strconv.Atoi(parsed.Port()); err != nil {
-		t.Fatal(err)
-	}
 	return n
 }
 

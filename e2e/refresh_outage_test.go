@@ -13,7 +13,7 @@ import (
 // TestProviderSuspended has Keycloak do nothing for a while, as a machine with too much to do, or a network that drops everything.
 // Nobody has to give a password because of it. No other test that needs Keycloak may run meanwhile.
 func TestProviderSuspended(t *testing.T) {
-	const timeout = 2 * time.Second
+	const timeout = 4 * time.Second // half of which is enough for Keycloak on a slow machine
 	r := newRenewingAlone(t, newKeycloakAccount, "timeout "+timeout.String())
 	passing := newRenewing(t, newKeycloakAccount, "timeout "+timeout.String())
 	tab, passingTab, server := r.logsIn(t, "/orders"), passing.logsIn(t, "/orders"), keycloakServer.get(t)

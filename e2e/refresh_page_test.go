@@ -32,7 +32,7 @@ func (r *renewing) fetchParts(t *testing.T, tab *browser.Tab, parts int) (access
 		}
 		r.note(answer.Received)
 		accessToken = answer.Received.Header.Get("X-Access-Token")
-		expectAlive(t, accessToken)
+		answer.Received.expectAlive(t)
 	}
 	return accessToken
 }
@@ -102,7 +102,7 @@ func TestSleepingTab(t *testing.T) {
 	for _, tabs := range [][]*browser.Tab{{first, second}, {second, first}} {
 		asleep, awake := tabs[0], tabs[1]
 		browser.Evaluate[int](asleep, pollScript)
-		eventually(t, "an answer to the polling tab", tokenLifetime/2, func() bool { return len(polled(asleep)) > 0 })
+		eventually(t, "an answer to the polling tab", 30*time.Second, func() bool { return len(polled(asleep)) > 0 })
 		asleep.Freeze()
 		dozed := len(polled(asleep))
 		expire(t)
@@ -115,7 +115,7 @@ func TestSleepingTab(t *testing.T) {
 			asleep.Thaw()
 			r.fetchParts(t, asleep, atOnce)
 		})
-		eventually(t, "an answer to the tab that is awake again", tokenLifetime/2, func() bool { return len(polled(asleep)) > dozed+1 })
+		eventually(t, "an answer to the tab that is awake again", 30*time.Second, func() bool { return len(polled(asleep)) > dozed+1 })
 		browser.Evaluate[string](asleep, `clearInterval(polling); ""`)
 		for i, status := range polled(asleep) {
 			if status != http.StatusOK {
@@ -152,7 +152,7 @@ func TestSlowAnswer(t *testing.T) {
 	expire(t)
 	const script = `window.slow = fetch("/received?after=%s").then(async r => ({status: r.status, received: await r.json()})); ""`
 	browser.Evaluate[string](waiting, fmt.Sprintf(script, tokenLifetime+2*time.Second))
-	eventually(t, "the renewal of the slow request", tokenLifetime, func() bool { return r.provider.grants(t).Given == 1 })
+	eventually(t, "the renewal of the slow request", 30*time.Second, func() bool { return r.provider.grants(t).Given == 1 })
 	expire(t)
 	r.renews(t, func() { r.fetchParts(t, working, 1) })
 	newest := r.session()

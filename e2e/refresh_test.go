@@ -43,16 +43,7 @@ func TestRenewal(t *testing.T) {
 		newest := r.get(t, login)
 		spent := newest.Header.Get("X-Refresh-Token")
 		for range 3 {
-			expire(t)
-			var senders []cookies
-			for i := range atOnce {
-				senders = append(senders, []cookies{login, newest.kept}[i%2])
-			}
-			r.renews(t, func() {
-				answers := r.getAll(t, senders...)
-				r.expectOne(t, newest, answers)
-				newest = r.get(t, answers[0].kept)
-			})
+			newest = r.renewsForAll(t, atOnce, login, newest)
 		}
 		if r.provider.admin != nil {
 			if sessions, err := r.provider.admin.Sessions(t.Context(), r.subject()); err != nil || sessions != 1 {
@@ -84,6 +75,34 @@ func TestRenewal(t *testing.T) {
 	})
 }
 
+// renewsForAll has many requests come at the same time, after the end of the access token: half of them with the cookies of the login, and
+// half with those of an answer. It expects one renewal for all of them, and returns an answer after it.
+func (r *renewing) renewsForAll(t *testing.T, requests int, login cookies, before *scriptAnswer) *scriptAnswer {
+	t.Helper()
+	for range 5 {
+		expire(t)
+		var senders []cookies
+		for i := range requests {
+			senders = append(senders, []cookies{login, before.kept}[i%2])
+		}
+		var took time.Duration
+		r.renews(t, func() {
+			began := time.Now()
+			answers := r.getAll(t, senders...)
+			if took = time.Since(began); took < tokenLifetime*4/5 {
+				r.expectOne(t, before, answers)
+			}
+			before = r.get(t, answers[0].kept)
+		})
+		if took < tokenLifetime*4/5 {
+			return before
+		}
+		t.Logf("%d requests took %s, which is time for another renewal: once more", requests, took)
+	}
+	t.Fatal("this machine is too slow to tell one renewal from two")
+	return nil
+}
+
 // expectOne compares the answers to many requests: all have the tokens and the cookies of one renewal.
 func (r *renewing) expectOne(t *testing.T, before *scriptAnswer, answers []*scriptAnswer) {
 	t.Helper()
@@ -93,7 +112,7 @@ func (r *renewing) expectOne(t *testing.T, before *scriptAnswer, answers []*scri
 			t.Fatalf("request %d got %d: %s", i, answer.status, answer.body)
 		}
 		answer.expect(t, "/received", r.subject())
-		expectAlive(t, answer.Header.Get("X-Access-Token"))
+		answer.expectAlive(t)
 		accessTokens[answer.Header.Get("X-Access-Token")]++
 		refreshTokens[answer.Header.Get("X-Refresh-Token")]++
 		values[strings.Join(slices.Sorted(maps.Values(answer.kept)), " ")]++
@@ -109,10 +128,10 @@ func (r *renewing) expectOne(t *testing.T, before *scriptAnswer, answers []*scri
 	}
 }
 
-// expectAlive looks at the exp of an access token, where it shows one.
-func expectAlive(t *testing.T, token string) {
+// expectAlive compares the exp of the access token, where it shows one, with the time at which it came to the application.
+func (r received) expectAlive(t *testing.T) {
 	t.Helper()
-	parts := strings.Split(token, ".")
+	parts := strings.Split(r.Header.Get("X-Access-Token"), ".")
 	if len(parts) != 3 {
 		return
 	}
@@ -120,7 +139,7 @@ func expectAlive(t *testing.T, token string) {
 	if payload, err := base64.RawURLEncoding.DecodeString(parts[1]); err != nil || json.Unmarshal(payload, &claims) != nil {
 		return
 	}
-	if left := time.Until(time.Unix(claims.Exp, 0)); left < -time.Second {
+	if left := time.Unix(claims.Exp, 0).Sub(r.At); left < -time.Second {
 		t.Errorf("the application got an access token that has expired %s ago", -left)
 	}
 }

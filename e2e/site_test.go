@@ -3,7 +3,6 @@ package e2e
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/http/httptest"
 	"net/url"
 	"os"
@@ -14,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/caddy-openid-connect/caddy-openid-connect/e2e/browser"
+	"github.com/caddy-openid-connect/caddy-openid-connect/e2e/subprocess"
 )
 
 const (
@@ -46,15 +46,14 @@ func (a address) numeric() address {
 	return address(strings.Replace(string(a), siteHost, "127.0.0.1", 1))
 }
 
-// freePorts are such that nobody listens at now.
+// freePorts are such that nobody listens at now, or gets by another call.
 func freePorts(n int) (ports []int, err error) {
 	for range n {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		port, err := subprocess.FreePort()
 		if err != nil {
 			return nil, err
 		}
-		defer listener.Close()
-		ports = append(ports, listener.Addr().(*net.TCPAddr).Port)
+		ports = append(ports, port)
 	}
 	return ports, nil
 }

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"net"
 	"net/http"
 	"testing"
@@ -18,11 +19,11 @@ type zitadelProvider struct {
 
 func newZitadelProvider(t *testing.T) identityProvider {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	ports, err := freePorts(1) // to which it can come back
 	if err != nil {
 		t.Fatal(err)
 	}
-	z := &zitadelProvider{address: listener.Addr().String()}
+	z := &zitadelProvider{address: fmt.Sprintf("127.0.0.1:%d", ports[0])}
 	opts := provider.Options{Issuer: z.issuer()}
 	for _, c := range clients {
 		opts.Clients = append(opts.Clients, provider.Client{
@@ -35,7 +36,7 @@ func newZitadelProvider(t *testing.T) identityProvider {
 	if z.provider, err = provider.New(opts); err != nil {
 		t.Fatal(err)
 	}
-	z.serve(listener)
+	z.start(t)
 	t.Cleanup(func() { z.server.Close() })
 	return z
 }

@@ -11,15 +11,29 @@ import (
 	"time"
 )
 
-// timely fails unless an operation ends within the limit, with some allowance for a busy machine.
-func timely(t *testing.T, limit time.Duration, operation func() error) error {
+// timely fails unless an operation ends within the limit, with some allowance for a busy machine. One that takes longer has a second try,
+// since a machine that stood still for a moment does not do so every time.
+func timely(t *testing.T, limit time.Duration, operation func() error) (err error) {
 	t.Helper()
-	start := time.Now()
-	err := operation()
-	if took := time.Since(start); took > limit+2*time.Second {
-		t.Errorf("it took %v, more than %v", took, limit)
+	var took time.Duration
+	for range 2 {
+		start := time.Now()
+		err = operation()
+		if took = time.Since(start); took <= limit+2*time.Second {
+			return err
+		}
 	}
+	t.Errorf("it took %v, more than %v", took, limit)
 	return err
+}
+
+// expectService waits until a store does what it is for.
+func expectService(t *testing.T, what string, s *Store) {
+	t.Helper()
+	var err error
+	if !eventually(time.Minute, func() bool { err = exercise(t.Context(), s); return err == nil }) {
+		t.Fatalf("%s: %v", what, err)
+	}
 }
 
 func operations(s *Store) map[string]func(context.Context) error {
@@ -39,9 +53,7 @@ func TestHaltedServer(t *testing.T) {
 	t.Parallel()
 	server := newServer(t)
 	s := newStore(t, settings{"port": server.port, "connect_timeout": 200, "send_timeout": 200, "read_timeout": 200})
-	if err := exercise(t.Context(), s); err != nil {
-		t.Fatal(err)
-	}
+	expectService(t, "at first", s)
 	server.signal(t, syscall.SIGSTOP)
 	for name, operation := range operations(s) {
 		err := timely(t, s.patience(), func() error { return operation(t.Context()) })
@@ -56,26 +68,22 @@ func TestHaltedServer(t *testing.T) {
 		}
 	}
 	server.signal(t, syscall.SIGCONT)
-	if err := exercise(within(t, 10*time.Second), s); err != nil {
-		t.Errorf("when the server goes on: %v", err)
-	}
+	expectService(t, "when the server goes on", s)
 }
 
 func TestLockTakenUnheard(t *testing.T) {
 	t.Parallel()
 	server := newServer(t)
-	s := newStore(t, settings{"port": server.port, "read_timeout": 200})
-	s.lease.length = time.Minute
-	if err := exercise(t.Context(), s); err != nil {
-		t.Fatal(err)
-	}
+	s := newStore(t, settings{"port": server.port, "read_timeout": "20s"}) // nor does who drops it give up before the server goes on
+	s.lease.length = time.Hour
+	expectService(t, "at first", s)
 	// the server gets the request while it is halted, and takes the lock when it goes on, of which nobody hears
 	server.signal(t, syscall.SIGSTOP)
 	if _, err := s.Lock(within(t, 100*time.Millisecond), "key"); !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatal(err)
 	}
 	server.signal(t, syscall.SIGCONT)
-	unlock, err := s.Lock(within(t, 10*time.Second), "key")
+	unlock, err := s.Lock(within(t, time.Minute), "key")
 	if err != nil {
 		t.Fatalf("the lock is held by nobody: %v", err)
 	}
@@ -86,9 +94,7 @@ func TestRestartedServer(t *testing.T) {
 	t.Parallel()
 	server := newServer(t)
 	s := newStore(t, settings{"port": server.port})
-	if err := exercise(t.Context(), s); err != nil {
-		t.Fatal(err)
-	}
+	expectService(t, "at first", s)
 	for range 2 {
 		server.kill()
 		for name, operation := range operations(s) {
@@ -101,10 +107,7 @@ func TestRestartedServer(t *testing.T) {
 			t.Fatal(err)
 		}
 		// the client asks a server that is down once a second alone; the new one has none of the scripts
-		var err error
-		if !eventually(10*time.Second, func() bool { err = exercise(t.Context(), s); return err == nil }) {
-			t.Fatalf("after a restart: %v", err)
-		}
+		expectService(t, "after a restart", s)
 		if _, err := s.Load(t.Context(), "key"); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("a value that the restart lost: %v", err)
 		}
@@ -114,7 +117,7 @@ func TestRestartedServer(t *testing.T) {
 func TestServerThatDropsConnections(t *testing.T) {
 	t.Parallel()
 	server := newServer(t)
-	s := newStore(t, settings{"port": server.port})
+	s := newStore(t, patient(settings{"port": server.port}))
 	if err := exercise(t.Context(), s); err != nil {
 		t.Fatal(err)
 	}
@@ -163,7 +166,7 @@ func TestNothingIsOpenedAtStart(t *testing.T) {
 		}
 		select {
 		case <-connections:
-		case <-time.After(5 * time.Second):
+		case <-time.After(time.Minute):
 			t.Error("a session opens no connection")
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -64,13 +65,17 @@ func startServer(directory string, args ...string) (*redisServer, error) {
 	return nil, err
 }
 
+// freePort returns a port that nobody uses. It lies below those that the system gives away by itself: a server that is killed and started
+// again finds it free still.
 func freePort() (int, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
+	for range 100 {
+		port := 15_000 + rand.IntN(17_000)
+		listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		if err == nil {
+			return port, listener.Close()
+		}
 	}
-	defer listener.Close()
-	return listener.Addr().(*net.TCPAddr).Port, nil
+	return 0, errors.New("no free port between 15000 and 32000")
 }
 
 func newServer(t *testing.T, args ...string) *redisServer {
@@ -116,7 +121,7 @@ func (s *redisServer) start() error {
 	client := goredis.NewClient(&goredis.Options{Network: "unix", Addr: s.socket, Protocol: 2, MaxRetries: -1, DialerRetries: 1})
 	defer client.Close()
 	var answer error
-	if !eventually(10*time.Second, func() bool {
+	if !eventually(time.Minute, func() bool {
 		select {
 		case <-s.ended:
 			return true
@@ -171,6 +176,11 @@ func (s settings) with(further settings) settings {
 	return all
 }
 
+// patient are settings for tests that are not about time: no pause of a busy machine is a server that does not answer.
+func patient(s settings) settings {
+	return s.with(settings{"connect_timeout": "20s", "send_timeout": "20s", "read_timeout": "20s"})
+}
+
 // at are the settings for a server, with a prefix that no other test has and nothing behind it in the end.
 func at(t *testing.T, s *redisServer) settings {
 	t.Helper()
@@ -180,7 +190,7 @@ func at(t *testing.T, s *redisServer) settings {
 			client.Del(context.Background(), key)
 		}
 	})
-	return settings{"port": s.port, "prefix": t.Name()}
+	return patient(settings{"port": s.port, "prefix": t.Name()})
 }
 
 // load loads a store as Caddy does, and unloads it after the test.
@@ -220,7 +230,7 @@ func eventually(limit time.Duration, condition func() bool) bool {
 		select {
 		case <-ticker.C:
 		case <-end:
-			return false
+			return condition() // the pause may have been that of a machine that stood still
 		}
 	}
 }

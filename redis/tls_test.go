@@ -88,13 +88,13 @@ func TestTLS(t *testing.T) {
 
 	trust := settings{"provider": "file", "pem_files": []string{a.file("authority.crt")}}
 	own := settings{"certificate": a.file("client.crt"), "key": a.file("client.key")}
-	good := settings{"port": port, "ssl": true, "tls_trust_pool": trust, "tls_client_certificate": own}
+	good := patient(settings{"port": port, "ssl": true, "tls_trust_pool": trust, "tls_client_certificate": own})
 	for name, config := range map[string]settings{
 		"the address's certificate": good,
 		"another name":              good.with(settings{"server_name": "redis.internal"}),
 		"no verification":           {"port": port, "ssl": true, "ssl_verify": false, "tls_client_certificate": own},
 	} {
-		if err := exercise(t.Context(), newStore(t, config)); err != nil {
+		if err := exercise(t.Context(), newStore(t, patient(config))); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -105,12 +105,12 @@ func TestTLS(t *testing.T) {
 		config settings
 		want   string
 	}{
-		"authority unknown":    {settings{"port": port, "ssl": true, "tls_client_certificate": own}, unknown},
+		"authority unknown":    {patient(settings{"port": port, "ssl": true, "tls_client_certificate": own}), unknown},
 		"another authority":    {good.with(settings{"tls_trust_pool": others}), unknown},
 		"wrong name":           {good.with(settings{"server_name": "other.internal"}), "not other.internal"},
 		"no certificate":       {settings{"port": port, "ssl": true, "tls_trust_pool": trust}, "redis: "},
 		"no TLS at all":        {settings{"port": port}, "redis: "},
-		"unknown, verified":    {settings{"port": port, "ssl": true, "ssl_verify": true, "tls_client_certificate": own}, unknown},
+		"unknown, verified":    {patient(settings{"port": port, "ssl": true, "ssl_verify": true, "tls_client_certificate": own}), unknown},
 		"a server without TLS": {settings{"port": shared.port, "ssl": true}, "redis: "},
 	} {
 		_, err := newStore(t, test.config).Load(t.Context(), "key")

@@ -3,10 +3,12 @@ package browser
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"testing"
+	"time"
 
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/storage"
@@ -63,10 +65,12 @@ func find() (string, error) {
 // Close ends Chromium.
 func (b *Browser) Close() error {
 	err := chromedp.Cancel(b.ctx)
-	if removeErr := os.RemoveAll(b.data); err == nil {
-		err = removeErr
+	removeErr := os.RemoveAll(b.data)
+	// Processes of Chromium outlive the first one for a moment, and may write there until they end.
+	for deadline := time.Now().Add(patience); removeErr != nil && time.Now().Before(deadline); removeErr = os.RemoveAll(b.data) {
+		time.Sleep(100 * time.Millisecond)
 	}
-	return err
+	return errors.Join(err, removeErr)
 }
 
 // Person is somebody who sits in front of a browser: a set of tabs with cookies in common.

@@ -16,7 +16,7 @@ import (
 )
 
 // patience is how long a page may take to become what a test waits for.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // Tab is one page of a person.
 type Tab struct {

@@ -10,8 +10,8 @@ import (
 )
 
 // minAttempts is how often a GET is sent at least. A Caddy that reloads, plain or not, resets connections that were waiting for the server
-// that it replaces; browsers try again then.
-const minAttempts = 2
+// that it replaces; browsers try again then. On a slow machine that may happen to the same request again.
+const minAttempts = 4
 
 // Front makes several gateways one origin to its clients, as a load balancer does: requests go to them in turn, and a GET that gets no
 // answer is sent to the next one. What is for another host than the sites' goes there.

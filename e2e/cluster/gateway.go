@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/caddy-openid-connect/caddy-openid-connect/e2e/subprocess"
 )
 
 // programPackage is the Caddy that the gateways run.
@@ -60,10 +62,10 @@ func StartGateway(settings GatewaySettings) (*Gateway, error) {
 	g := &Gateway{Log: new(Log), settings: settings}
 	for attempt := 1; ; attempt++ {
 		var err error
-		if g.port, err = freePort(); err != nil {
+		if g.port, err = subprocess.FreePort(); err != nil {
 			return nil, err
 		}
-		if g.admin, err = freePort(); err != nil {
+		if g.admin, err = subprocess.FreePort(); err != nil {
 			return nil, err
 		}
 		if err = g.Start(); err == nil {

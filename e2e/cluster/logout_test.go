@@ -74,11 +74,11 @@ func (l *logoutTest) enterAt(t *testing.T, at *Gateway, subject string) *visitor
 // make them look.
 func (l *logoutTest) whileOthersAreIdle(t *testing.T) {
 	t.Helper()
-	l.provider.SetAccessLifetime(tokenLifetime)
+	l.provider.SetAccessLifetime(4 * tokenLifetime) // all gateways know the session before it is renewed
 	old := l.enter(t, "erin")
 	l.provider.SetAccessLifetime(time.Hour)
 	grants := l.provider.RefreshGrants()
-	until(t, "a renewal", 10*time.Second, func() bool {
+	until(t, "a renewal", 20*time.Second, func() bool {
 		answer, err := old.Fetch(Pin(t.Context(), l.first()), "/api")
 		expectDone(t, "a request", answer, err)
 		return l.provider.RefreshGrants() > grants

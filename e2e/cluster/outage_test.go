@@ -53,7 +53,8 @@ func (c *clusterTest) outage(t *testing.T, client *Client, passesToken bool, beg
 	asked := c.provider.RefreshAttempts() + c.provider.Refused()
 	begin(c.provider)
 	began := time.Now()
-	until(t, "the end of the outage", outageLength+10*time.Second, func() bool {
+	// On a busy machine it takes longer until the provider is asked once more.
+	until(t, "the end of the outage, and two attempts", outageLength+20*time.Second, func() bool {
 		navigation, err := client.Navigate(t.Context(), "/page")
 		if err != nil {
 			t.Fatal(err)
@@ -76,10 +77,10 @@ func (c *clusterTest) outage(t *testing.T, client *Client, passesToken bool, beg
 				t.Fatalf("status %d without the provider, after %d redirects: %s", answer.Status, answer.Hops, answer.Body)
 			}
 		}
-		return time.Since(began) > outageLength
+		return time.Since(began) > outageLength && c.provider.RefreshAttempts()+c.provider.Refused()-asked >= 2
 	})
-	asked = c.provider.RefreshAttempts() + c.provider.Refused() - asked
-	if most := int(outageLength/time.Second) + 2; asked < 2 || asked > most {
+	asked, lasted := c.provider.RefreshAttempts()+c.provider.Refused()-asked, time.Since(began)
+	if most := int(lasted/time.Second) + 2; asked > most {
 		t.Errorf("the provider was asked %d times while it was away, want 2 to %d", asked, most)
 	}
 	if passesToken && statuses[503] == 0 {
@@ -102,7 +103,7 @@ func (c *clusterTest) outage(t *testing.T, client *Client, passesToken bool, beg
 		return c.provider.RefreshGrants() > grants || passesToken
 	})
 	t.Logf("%s without the provider, asked %d times: %v, the slowest %s; 200 again after %s",
-		outageLength, asked, statuses, slowest.Round(time.Millisecond), back.Round(time.Millisecond))
+		lasted.Round(time.Second), asked, statuses, slowest.Round(time.Millisecond), back.Round(time.Millisecond))
 	if got := c.provider.Hits(optest.Authorize); got != logins {
 		t.Errorf("%d logins, want %d", got, logins)
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -18,9 +17,9 @@ import (
 
 const (
 	// startTimeout is how long a process may take until it answers; the machine may be busy with other tests.
-	startTimeout = 30 * time.Second
+	startTimeout = time.Minute
 	// stopTimeout is how long one that is told to end may take.
-	stopTimeout = 20 * time.Second
+	stopTimeout = 30 * time.Second
 	// startAttempts is how often a process is started when somebody else was faster to take its port.
 	startAttempts = 5
 )
@@ -117,19 +116,6 @@ func (p *Process) ready(address string) error {
 			return fmt.Errorf("nothing answers at %s after %s", address, startTimeout)
 		}
 	}
-}
-
-// freePort returns a port that nobody uses. It lies below those that the system gives to outgoing connections: a process that is killed
-// and started again finds it free still.
-func freePort() (int, error) {
-	for range 100 {
-		port := 15_000 + rand.IntN(17_000)
-		listener, err := net.Listen("tcp", loopback(port))
-		if err == nil {
-			return port, listener.Close()
-		}
-	}
-	return 0, errors.New("no free port between 15000 and 32000")
 }
 
 func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }

@@ -6,6 +6,8 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+
+	"github.com/caddy-openid-connect/caddy-openid-connect/e2e/subprocess"
 )
 
 // Redis is a redis-server in a process of its own.
@@ -23,7 +25,7 @@ func StartRedis(directory string, durable bool) (*Redis, error) {
 	r := &Redis{directory: directory, durable: durable}
 	for attempt := 1; ; attempt++ {
 		var err error
-		if r.port, err = freePort(); err != nil {
+		if r.port, err = subprocess.FreePort(); err != nil {
 			return nil, err
 		}
 		if err = r.Start(); err == nil {

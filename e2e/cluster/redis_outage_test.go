@@ -96,7 +96,7 @@ func TestRedisOutage(t *testing.T) {
 				return inARow == 4
 			})
 			t.Logf("200 again after %s", took.Round(time.Millisecond))
-			until(t, "a renewal, or a while", 4*time.Second, func() bool {
+			until(t, "two renewals, where tokens expire", 20*time.Second, func() bool {
 				c.expectFetch(t, client, 200)
 				return test.lifetime > time.Minute || c.provider.RefreshGrants() > 1
 			})

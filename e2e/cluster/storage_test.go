@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -11,7 +12,6 @@ import (
 func TestStorageUnreachable(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, shared(1, inCookies("refresh_coordination storage"))...)
-	c.tolerate = []string{"Keeping lock file fresh"} // CertMagic's own complaint
 	client := c.signIn(t, "alice")
 	until(t, "a renewal, and the end of its lock", 10*time.Second, func() bool {
 		c.expectFetch(t, client, 200)
@@ -21,7 +21,7 @@ func TestStorageUnreachable(t *testing.T) {
 	})
 	before := c.provider.RefreshGrants()
 
-	repairs := []func(){replaceByFile(t, filepath.Join(c.storage, "locks")), replaceByFile(t, filepath.Join(c.storage, "openid_connect"))}
+	giveBack := takeStorage(t, c.storage)
 	s := &storm{duration: 8 * time.Second, clients: fewClients, stuck: fewClients / 4, limit: 5 * time.Second}
 	s.run(t, client, "alice")
 	s.expectCalm(t, c, before)
@@ -33,9 +33,7 @@ func TestStorageUnreachable(t *testing.T) {
 		t.Errorf("%d warnings of the storage, want one: %v", warned, c.warnings(""))
 	}
 
-	for _, repair := range repairs {
-		repair()
-	}
+	giveBack()
 	before = c.provider.RefreshGrants()
 	until(t, "a renewal with the storage again", 10*time.Second, func() bool {
 		c.expectFetch(t, client, 200)
@@ -44,22 +42,29 @@ func TestStorageUnreachable(t *testing.T) {
 	c.expectNoReuse(t)
 }
 
-// replaceByFile puts a file where a directory is, which is what not even root can use, and returns what puts the directory back.
-func replaceByFile(t *testing.T, directory string) (repair func()) {
+// newStorage makes a directory for Caddy's storage behind a symbolic link. That can be taken away and given back in one step each, between
+// which a gateway that tries all the time would make a directory of its own.
+func newStorage(t *testing.T, path string) {
 	t.Helper()
-	aside := directory + ".aside"
-	if err := os.Rename(directory, aside); err != nil {
+	if err := os.Mkdir(path+".files", 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(directory, nil, 0o600); err != nil {
+	if err := os.Symlink(path+".files", path); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// takeStorage puts a file where a storage is, which is what not even root can use, and returns what gives it back.
+func takeStorage(t *testing.T, path string) (giveBack func()) {
+	t.Helper()
+	replace := func(make func(path string) error) {
+		t.Helper()
+		if err := errors.Join(make(path+".next"), os.Rename(path+".next", path)); err != nil {
+			t.Error(err)
+		}
+	}
+	replace(func(path string) error { return os.WriteFile(path, nil, 0o600) })
 	return func() {
-		if err := os.Remove(directory); err != nil {
-			t.Error(err)
-		}
-		if err := os.Rename(aside, directory); err != nil {
-			t.Error(err)
-		}
+		replace(func(next string) error { return os.Symlink(path+".files", next) })
 	}
 }

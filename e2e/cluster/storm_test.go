@@ -24,10 +24,12 @@ type storm struct {
 	stuck    int           // so many of the clients keep sending the cookie of the beginning
 	limit    time.Duration // for the slowest answer
 
-	mu       sync.Mutex
-	requests int
-	failures map[string]int
-	slowest  time.Duration
+	mu         sync.Mutex
+	requests   int
+	failures   map[string]int
+	slowest    time.Duration
+	spent      time.Duration // waiting, by all clients together
+	standstill time.Duration // of this machine, which no gateway is to blame for
 }
 
 // run uses the session of a client until the time is over.
@@ -37,7 +39,9 @@ func (s *storm) run(t *testing.T, client *Client, subject string) {
 	first := client.Cookie()
 	over, cancel := context.WithTimeout(t.Context(), s.duration)
 	defer cancel()
-	var clients sync.WaitGroup
+	var clients, watching sync.WaitGroup
+	answered := make(chan struct{})
+	watching.Go(func() { s.standstill = longestStandstill(answered) })
 	for i := range s.clients {
 		fetch := func() (*Answer, error) { return client.Fetch(t.Context(), "/api") }
 		if i < s.stuck {
@@ -58,12 +62,30 @@ func (s *storm) run(t *testing.T, client *Client, subject string) {
 		})
 	}
 	clients.Wait()
+	close(answered)
+	watching.Wait()
+}
+
+// longestStandstill is the longest time, until done, for which the machine did not run who only waits for a clock.
+func longestStandstill(done <-chan struct{}) (longest time.Duration) {
+	const beat = 10 * time.Millisecond
+	pause := time.NewTicker(beat)
+	defer pause.Stop()
+	for last := time.Now(); ; {
+		select {
+		case <-pause.C:
+		case <-done:
+			return longest
+		}
+		longest, last = max(longest, time.Since(last)-beat), time.Now()
+	}
 }
 
 func (s *storm) note(answer *Answer, err error, subject string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.requests++
+	s.spent += answer.Duration
 	switch {
 	case err != nil:
 		s.failures[err.Error()]++
@@ -81,14 +103,14 @@ func (s *storm) expectCalm(t *testing.T, c *clusterTest, before int) {
 	t.Helper()
 	all, attempts, seen := c.provider.RefreshGrants(), c.provider.RefreshAttempts(), c.upstream.Counts()
 	grants := all - before
-	t.Logf("%s: %d requests, %d grants in %d attempts, %d tokens at the upstream (latest %s after its end), slowest answer %s, %d sent again",
-		s.duration, s.requests, all, attempts, seen.Tokens, seen.Latest.Round(time.Millisecond), s.slowest.Round(time.Millisecond),
-		c.front.Resent.Load())
+	t.Logf("%s: %d requests, %d grants in %d attempts, %d tokens at the upstream (latest %s after its end), slowest answer %s, %d sent again, "+
+		"longest standstill %s", s.duration, s.requests, all, attempts, seen.Tokens, seen.Latest.Round(time.Millisecond),
+		s.slowest.Round(time.Millisecond), c.front.Resent.Load(), s.standstill.Round(time.Millisecond))
 	for _, failure := range slices.Sorted(maps.Keys(s.failures)) {
 		t.Errorf("%d of %d requests failed: %s", s.failures[failure], s.requests, failure)
 	}
 	c.expectNoReuse(t)
-	if seen.Expired != 0 || seen.Unknown != 0 {
+	if seen.Latest > transit+s.standstill || seen.Unknown != 0 {
 		t.Errorf("the upstream got %d requests with an expired access token, the latest %s after its end, and %d with one nobody issued",
 			seen.Expired, seen.Latest, seen.Unknown)
 	}
@@ -102,8 +124,9 @@ func (s *storm) expectCalm(t *testing.T, c *clusterTest, before int) {
 	if least := int(s.duration/(2*tokenLifetime)) - 1; grants < least {
 		t.Errorf("%d grants in %s, want at least %d: sessions were not renewed", grants, s.duration, least)
 	}
-	if s.slowest > s.limit {
-		t.Errorf("the slowest answer took %s", s.slowest)
+	usual := s.spent / time.Duration(s.requests)
+	if limit := s.limit + s.standstill + 10*usual; s.slowest > limit {
+		t.Errorf("the slowest answer took %s, want at most %s where they usually take %s", s.slowest, limit, usual)
 	}
 }
 

@@ -17,7 +17,7 @@ import (
 )
 
 // patience is how long Glewlwyd may take to start.
-const patience = time.Minute
+const patience = 3 * time.Minute
 
 // schema makes an empty database, in which there is an administrator.
 const schema = "/usr/share/dbconfig-common/data/glewlwyd/install/sqlite3"

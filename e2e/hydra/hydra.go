@@ -20,7 +20,7 @@ import (
 )
 
 // patience is how long Hydra may take to start.
-const patience = time.Minute
+const patience = 5 * time.Minute
 
 // Hydra is a running server, with pages where people log in.
 type Hydra struct {

@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+
+	"github.com/caddy-openid-connect/caddy-openid-connect/e2e/subprocess"
 )
 
 // Version is that of Hydra, as go.mod below [source] has it.
@@ -40,10 +42,12 @@ func install() (string, error) {
 	}
 	defer os.RemoveAll(work)
 	built := filepath.Join(work, "hydra")
-	build := exec.Command("go", "build", "-tags", tags, "-ldflags", "-s -w -X "+module+"/driver/config.Version="+Version, "-o", built, module)
-	build.Dir = source
-	build.Env = append(os.Environ(), "CGO_ENABLED=1", "GOFLAGS=-mod=readonly", "GOWORK=off")
-	if output, err := build.CombinedOutput(); err != nil {
+	build := func() *exec.Cmd {
+		c := exec.Command("go", "build", "-tags", tags, "-ldflags", "-s -w -X "+module+"/driver/config.Version="+Version, "-o", built, module)
+		c.Env = append(os.Environ(), "CGO_ENABLED=1", "GOFLAGS=-mod=readonly", "GOWORK=off")
+		return c
+	}
+	if output, err := subprocess.Fetch(source, build); err != nil {
 		return "", fmt.Errorf("building Hydra, which these tests need: %w\n%s", err, output)
 	}
 	return binary, os.Rename(built, binary)

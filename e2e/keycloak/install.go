@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+
+	"github.com/caddy-openid-connect/caddy-openid-connect/e2e/subprocess"
 )
 
 // The distribution, as Maven Central publishes it, and the SHA-256 of its archive.
@@ -55,9 +57,12 @@ func install() (string, error) {
 // prepare fetches, checks, unpacks and builds Keycloak in a directory.
 func prepare(work string) error {
 	repository := filepath.Join(work, "maven")
-	if err := run(work, "mvn", "--quiet", "--batch-mode", "-Dmaven.repo.local="+repository, mavenPlugin, "-Dtransitive=false",
-		"-Dartifact=org.keycloak:keycloak-quarkus-dist:"+Version+":tar.gz"); err != nil {
-		return err
+	fetch := func() *exec.Cmd {
+		return exec.Command("mvn", "--quiet", "--batch-mode", "--update-snapshots", "-Dmaven.repo.local="+repository, mavenPlugin,
+			"-Dtransitive=false", "-Dartifact=org.keycloak:keycloak-quarkus-dist:"+Version+":tar.gz")
+	}
+	if output, err := subprocess.Fetch(work, fetch); err != nil {
+		return fmt.Errorf("fetching Keycloak with Maven: %w\n%s", err, output)
 	}
 	archive := filepath.Join(repository, "org", "keycloak", "keycloak-quarkus-dist", Version,
 		"keycloak-quarkus-dist-"+Version+".tar.gz")

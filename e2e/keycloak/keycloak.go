@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -14,10 +13,12 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/caddy-openid-connect/caddy-openid-connect/e2e/subprocess"
 )
 
 // patience is how long Keycloak may take to start.
-const patience = 3 * time.Minute
+const patience = 6 * time.Minute
 
 // Keycloak ends, and removes itself, when its input does: so it does not outlive a test that is killed, not even while it is
 // suspended.
@@ -81,7 +82,7 @@ func (k *Keycloak) start(home string, realm Realm) error {
 	if err := os.WriteFile(filepath.Join(imports, "realm.json"), definition, 0o600); err != nil {
 		return err
 	}
-	port, err := freePort()
+	port, err := subprocess.FreePort()
 	if err != nil {
 		return err
 	}
@@ -161,13 +162,4 @@ func (k *Keycloak) Close() error {
 		return fmt.Errorf("stopping Keycloak: %w\n%s", err, &k.output)
 	}
 	return nil
-}
-
-func freePort() (int, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	defer listener.Close()
-	return listener.Addr().(*net.TCPAddr).Port, nil
 }

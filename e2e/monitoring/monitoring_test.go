@@ -21,7 +21,7 @@ const (
 	// tokenLifetime has sessions renewed every other second.
 	tokenLifetime = 2 * time.Second
 	// patience is for what takes seconds; the machine may be busy.
-	patience = 90 * time.Second
+	patience = 3 * time.Minute
 )
 
 // The pages that people are given.

@@ -49,7 +49,7 @@ scrape_configs:
 			t.Error(err)
 		}
 	})
-	if err := process.Wait("http://"+p.address+"/-/ready", time.Minute); err != nil {
+	if err := process.Wait("http://"+p.address+"/-/ready", 3*time.Minute); err != nil {
 		t.Fatalf("prometheus, which Debian has in the package of that name: %v", err)
 	}
 	return p

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os/exec"
+	"strconv"
 	"sync"
 	"time"
 )
@@ -69,7 +71,7 @@ func (p *Process) Output() string {
 
 // Wait returns once the process answers at an address with the status 200.
 func (p *Process) Wait(url string, patience time.Duration) error {
-	client := http.Client{Timeout: 5 * time.Second}
+	client := http.Client{Timeout: time.Minute} // some make a key first
 	var last error
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
 		resp, err := client.Get(url)
@@ -101,12 +103,34 @@ func (p *Process) Close() error {
 	return nil
 }
 
-// FreePort is one at which nobody listens now.
-func FreePort() (int, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
+// Fetch runs a command in a directory that fetches something, and up to twice more if it fails: networks have their moments.
+func Fetch(directory string, command func() *exec.Cmd) (output []byte, err error) {
+	for attempt := range 3 {
+		time.Sleep(time.Duration(attempt) * 10 * time.Second)
+		c := command()
+		c.Dir = directory
+		if output, err = c.CombinedOutput(); err == nil {
+			return output, nil
+		}
 	}
-	defer listener.Close()
-	return listener.Addr().(*net.TCPAddr).Port, nil
+	return output, err
+}
+
+// given are the ports that FreePort has returned so far.
+var given sync.Map
+
+// FreePort is one at which nobody listens now, and which is never returned again: who gets it may take a while to listen there. It lies below
+// those that the system gives away by itself, so that a server that is stopped and started again finds it free still.
+func FreePort() (int, error) {
+	for range 100 {
+		port := 15_000 + rand.IntN(17_000)
+		if _, taken := given.LoadOrStore(port, nil); taken {
+			continue
+		}
+		listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		if err == nil {
+			return port, listener.Close()
+		}
+	}
+	return 0, errors.New("no free port between 15000 and 32000")
 }
