@@ -165,10 +165,12 @@ func (rt *runtime) unrenewed(v *visit, opened *openedSession, found standing) (*
 		return opened, "", nil
 	case rt.refresh.endsOnOutage && found.outage.provider:
 		if news := l.renewals.finish(opened.Session, reasonRefreshUnavailable, l.endOf(opened.Session), now); news != nil {
+			ended := &refusal{reason: reasonRefreshUnavailable}
+			rt.noteEnd(ended)
 			l.renewals.inBackground(func() {
 				ctx, cancel := context.WithTimeout(context.Background(), renewalTimeout)
 				defer cancel()
-				rt.tellEnd(ctx, &turn{rt: rt, opened: opened}, news, &refusal{reason: reasonRefreshUnavailable})
+				rt.tellEnd(ctx, &turn{rt: rt, opened: opened}, news, ended)
 			})
 		}
 		return nil, l.noteDead(v, opened.Session, reasonRefreshUnavailable), nil
@@ -287,6 +289,9 @@ func (rt *runtime) keepRenewed(ctx context.Context, binding session.Binding, ope
 			return
 		}
 	}
+	// told first: who has waited for the renewal, and looks at metrics or the log then, finds it there
+	rt.metrics.refresh(resultSucceeded)
+	rt.logger.Debug("session renewed", zap.String("issuer", rt.issuerName), zap.Uint64("generation", renewed.Generation))
 	news := l.renewals.succeed(opened.Session, renewal{sealed: sealed, unsaved: !saved, end: end, at: now, grace: rt.refresh.grace})
 	if !saved && news != nil {
 		l.renewals.inBackground(func() { rt.saveLater(opened.reference, renewed) })
@@ -298,8 +303,6 @@ func (rt *runtime) keepRenewed(ctx context.Context, binding session.Binding, ope
 		rt.revokeLate(ctx, renewed)
 	}
 	turn.publish(ctx, news)
-	rt.metrics.refresh(resultSucceeded)
-	rt.logger.Debug("session renewed", zap.String("issuer", rt.issuerName), zap.Uint64("generation", renewed.Generation))
 }
 
 // sealRenewed seals a session as it is given to late requests. One that has grown out of its cookie keeps the claims it had.
@@ -361,14 +364,19 @@ func (rt *runtime) endRefused(ctx context.Context, opened *openedSession, turn *
 		return
 	}
 	rt.metrics.refresh(resultRejected)
+	rt.noteEnd(refused)
 	rt.tellEnd(ctx, turn, l.renewals.finish(opened.Session, reasonRefreshRejected, l.endOf(opened.Session), rt.now()), refused)
 }
 
-// tellEnd has the log, other instances and the store know that a session has ended.
-func (rt *runtime) tellEnd(ctx context.Context, turn *turn, news *session.Renewal, refused *refusal) {
+// noteEnd has the log and the metrics know that a session ends.
+func (rt *runtime) noteEnd(refused *refusal) {
 	rt.logger.Info("session ended", zap.String("reason", string(refused.reason)), zap.String("expected", refused.expected),
 		zap.String("got", refused.got), zap.String("hint", answers[refused.reason].hint), zap.String("issuer", rt.issuerName))
 	rt.metrics.sessionsEnded(string(refused.reason), 1)
+}
+
+// tellEnd has everybody else know that a session has ended: event handlers, other instances and the store.
+func (rt *runtime) tellEnd(ctx context.Context, turn *turn, news *session.Renewal, refused *refusal) {
 	rt.emit(nil, eventSessionEnded, map[string]any{"reason": string(refused.reason), "subject": turn.opened.Subject})
 	turn.publish(ctx, news)
 	if rt.login.store != nil {
