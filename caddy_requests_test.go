@@ -222,6 +222,30 @@ func TestSection2NestedHandlersFindTheToken(t *testing.T) {
 		c.wantRefused(t, send("/in/x", reader), 403, "insufficient_scope")
 		c.wantRefused(t, send("/in/x", "x"), 401, "malformed_token")
 	}
+	c.wantRefused(t, c.get("/in/x?access_token=%21"), 400, "malformed_authorization")
 	c.wantRefused(t, c.get("/in/x?access_token="+writer, "X-Access-Token: "+writer), 400, "ambiguous_credentials")
 	c.wantRefused(t, c.get("/in/x"), 401, "no_credentials")
+}
+
+// What the outer handler removes without looking for a token in it may be one for the inner handler.
+func TestSection2NestedHandlersFindTheTokenInAHeader(t *testing.T) {
+	p := optest.New(t)
+	c := startCaddy(t, "handle {\nopenid_connect "+p.Issuer()+" {\nclient_id client\nunauth_action pass /in/*\nclaim_header X-Token sub\n}\n"+`
+		handle /in/* {
+			`+api(p, "bearer_token_from header X-Token\nbearer_token_from header X-Access-Token")+`
+		}
+		handle {
+			reverse_proxy $UPSTREAM
+		}
+	}`)
+	for _, name := range []string{"X-Token", "X-Access-Token"} {
+		c.wantAllowed(t, c.get("/in/x", name+": "+p.AccessToken(nil)))
+		if arrived := c.last(t).Header; arrived.Get("X-Access-Token") != "" {
+			t.Errorf("the upstream got %v", arrived)
+		}
+		c.advance()
+		c.wantRefused(t, c.get("/in/x", name+": x"), 401, "malformed_token")
+	}
+	c.wantRefused(t, c.get("/in/x"), 401, "no_credentials")
+	c.wantAllowed(t, c.get("/in/x", "X-Token: "+p.AccessToken(nil), "X-Userinfo: forged"))
 }

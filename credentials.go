@@ -9,8 +9,8 @@ import (
 
 // credentials says where requests may carry a token.
 type credentials struct {
-	sources []tokenPlace // besides Authorization
-	dpop    bool         // the DPoP scheme is ours too
+	sources []TokenSource // besides Authorization; header names are canonical
+	dpop    bool          // the DPoP scheme is ours too
 }
 
 // Authentication schemes.
@@ -25,12 +25,6 @@ const (
 	inCookie = "cookie"
 	inQuery  = "query"
 )
-
-// tokenPlace is a further place of tokens; the name of a header is canonical.
-type tokenPlace struct {
-	TokenSource
-	emptied bool // before the request goes on: a query, or a header that could be taken for ours
-}
 
 // take returns the one token of the request and the scheme it came with, or "" when there is none. A token in the query is removed from it, so
 // that it is not passed on; taken has those that the handlers around this one have removed. More than one credential is refused, never ranked.
@@ -51,10 +45,7 @@ func (c *credentials) take(r *http.Request, taken *takenTokens) (token, scheme s
 		found = 1
 	}
 	for i := range c.sources {
-		values, bad := c.sources[i].values(r)
-		if c.sources[i].emptied {
-			values = taken.remember(c.sources[i].TokenSource, values)
-		}
+		values, bad := c.sources[i].values(r, taken)
 		if bad && refused == nil {
 			refused = refuseClaim(reasonMalformedAuthorization, "one token", "something else in the "+c.sources[i].In)
 		}
@@ -73,19 +64,14 @@ func (c *credentials) take(r *http.Request, taken *takenTokens) (token, scheme s
 	}
 }
 
-// takenTokens are tokens that are no longer in the request, by their place. A handler within the one that took them decides anew.
+// takenTokens are what was taken out of the request, by its place, and may hold tokens. A handler within the one that took them decides anew.
 type takenTokens map[TokenSource][]string
 
-// remember returns the tokens of a place: those that are there now, else those that have been there.
-func (t *takenTokens) remember(source TokenSource, values []string) []string {
-	if len(values) == 0 {
-		return (*t)[source]
-	}
+func (t *takenTokens) remember(source TokenSource, values []string) {
 	if *t == nil {
 		*t = make(takenTokens)
 	}
-	(*t)[source] = values
-	return values
+	(*t)[source] = slices.Clone(values)
 }
 
 // schemeToken returns the token of an Authorization header (RFC 6750 section 2.1), "" when the header has another scheme. The scheme
@@ -131,10 +117,14 @@ var foreignToB64Token = func() (foreign [256]byte) {
 }()
 
 // values returns what the request has at this place; bad tells that something there is no token.
-func (s *TokenSource) values(r *http.Request) (values []string, bad bool) {
+func (s *TokenSource) values(r *http.Request, taken *takenTokens) (values []string, bad bool) {
 	switch s.In {
 	case inHeader:
-		for _, value := range r.Header[s.Name] {
+		lines := r.Header[s.Name]
+		if len(lines) == 0 {
+			lines = (*taken)[*s]
+		}
+		for _, value := range lines {
 			if token, refused := schemeToken(value, schemeBearer); refused != nil {
 				bad = true
 			} else if token != "" {
@@ -147,7 +137,11 @@ func (s *TokenSource) values(r *http.Request) (values []string, bad bool) {
 			values = append(values, cookie.Value)
 		}
 	case inQuery:
-		values = takeQuery(r, s.Name)
+		if values = takeQuery(r, s.Name); len(values) > 0 {
+			taken.remember(*s, values)
+		} else {
+			values = slices.Clone((*taken)[*s])
+		}
 	}
 	kept := values[:0]
 	for _, value := range values {

@@ -28,7 +28,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if !rt.ignoreBearer {
 		token, scheme, refused = rt.credentials.take(r, &st.taken)
 	}
-	rt.headers.strip(r)
+	rt.headers.strip(r, &st.taken)
 	if rt.login != nil {
 		rt.login.look(r, &st.visit)
 	}

@@ -113,10 +113,14 @@ func foldsTo(name, folded string) bool {
 }
 
 // strip removes from the request whatever could be taken for ours: the headers in all their spellings, their names in Connection,
-// which would make a proxy delete what we set, and the trailers, which arrive after the body.
-func (h *identityHeaders) strip(r *http.Request) {
-	for name := range r.Header {
+// which would make a proxy delete what we set, and the trailers, which arrive after the body. taken keeps headers of the client, in which a
+// handler within this one may look for a token; nil where they are those of a handler.
+func (h *identityHeaders) strip(r *http.Request, taken *takenTokens) {
+	for name, values := range r.Header {
 		if h.isProtected(name) {
+			if taken != nil {
+				taken.remember(TokenSource{In: inHeader, Name: name}, values)
+			}
 			delete(r.Header, name)
 		}
 	}

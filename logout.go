@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
-	"strings"
 	"sync"
 	"time"
 
@@ -106,7 +105,7 @@ func comesFromElsewhere(r *http.Request) bool {
 		return false
 	}
 	u, err := url.Parse(from)
-	return err != nil || !strings.EqualFold(u.Scheme+"://"+u.Host, publicOrigin(r))
+	return err != nil || originOf(u) != publicOrigin(r)
 }
 
 // endSessionsOf ends every session that the browser has brought, and returns the newest; nil when there was none that was alive.

@@ -46,6 +46,18 @@ func canonicalHost(host, port string) string {
 	return strings.ToLower(strings.TrimSuffix(strings.TrimSuffix(host, ":"), port))
 }
 
+// originOf is the origin of a URL as publicOrigin writes it.
+func originOf(u *url.URL) string {
+	switch scheme := strings.ToLower(u.Scheme); scheme {
+	case "https":
+		return "https://" + canonicalHost(u.Host, ":443")
+	case "http":
+		return "http://" + canonicalHost(u.Host, ":80")
+	default:
+		return scheme + "://" + u.Host
+	}
+}
+
 // publicSchemeHost tells whether the client came by https, and to which host, which has not been looked at. What proxies say of it counts
 // only from those that Caddy trusts, and of several the last word, as Caddy's own proxy has it.
 func publicSchemeHost(r *http.Request) (secure bool, host string) {

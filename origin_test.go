@@ -256,6 +256,29 @@ func TestS012OneOriginForAllSpellings(t *testing.T) {
 	}
 }
 
+func TestComesFromElsewhere(t *testing.T) {
+	t.Parallel()
+	for from, want := range map[string]bool{
+		"":                            false,
+		"https://app.example.com":     false,
+		"https://app.example.com:443": false,
+		"https://App.Example.com":     false,
+		"http://app.example.com":      true,
+		"https://app.example.com:444": true,
+		"https://example.com":         true,
+		"null":                        true,
+		"//":                          true,
+	} {
+		r := httptest.NewRequest(http.MethodPost, "https://app.example.com:443/oauth2/logout", nil)
+		if from != "" {
+			r.Header.Set("Origin", from)
+		}
+		if got := comesFromElsewhere(r); got != want {
+			t.Errorf("%q: %t", from, got)
+		}
+	}
+}
+
 func TestLastValue(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {

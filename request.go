@@ -59,7 +59,7 @@ func stateOf(r *http.Request, rt *runtime) *requestState {
 	st, ok := caddyhttp.GetVar(ctx, stateVar).(*requestState)
 	if ok {
 		// what an outer handler has set is void when this one decides, and what it took away is back
-		st.rt.headers.strip(r)
+		st.rt.headers.strip(r, nil)
 		if st.keptAuthorization {
 			delete(r.Header, "Authorization")
 			if len(st.authorization) > 0 {

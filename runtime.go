@@ -200,12 +200,10 @@ func (h *Handler) compile(rt *runtime) error {
 		return err
 	}
 	for _, source := range h.BearerTokenFrom {
-		emptied := source.In == inQuery
 		if source.In == inHeader {
 			source.Name = http.CanonicalHeaderKey(source.Name)
-			emptied = rt.headers.isProtected(source.Name)
 		}
-		rt.credentials.sources = append(rt.credentials.sources, tokenPlace{source, emptied})
+		rt.credentials.sources = append(rt.credentials.sources, source)
 	}
 	return nil
 }

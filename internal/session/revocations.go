@@ -226,12 +226,11 @@ func (r *Revocations) sweep(now time.Time, needed bool) {
 // once. It is called by one goroutine or by several, and must not block. Calling stop ends that.
 func (r *Revocations) Observe(watch func(error)) (stop func()) {
 	r.watching.Lock()
-	r.watchers[&watch] = struct{}{}
-	told, last := r.told, r.lastTold
-	r.watching.Unlock()
-	if told {
-		watch(last)
+	if r.told {
+		watch(r.lastTold) // nothing newer comes in between
 	}
+	r.watchers[&watch] = struct{}{}
+	r.watching.Unlock()
 	return func() {
 		r.watching.Lock()
 		defer r.watching.Unlock()
