@@ -82,18 +82,31 @@ func sameTarget(a, b string) bool {
 }
 
 func normalTarget(u *url.URL) string {
-	scheme, host, path := strings.ToLower(u.Scheme), strings.ToLower(u.Host), u.EscapedPath()
-	switch scheme {
-	case "https":
-		host = strings.TrimSuffix(host, ":443")
-	case "http":
-		host = strings.TrimSuffix(host, ":80")
-	}
-	if path == "" {
-		path = "/"
-	}
-	return scheme + "://" + host + path
+	return originOf(u) + or(normalPath(u.EscapedPath()), "/")
 }
+
+// normalPath is an escaped path in which what needs no escape has none (RFC 3986 section 6.2.2).
+func normalPath(path string) string {
+	var b strings.Builder
+	for i := 0; i < len(path); i++ {
+		if path[i] != '%' || i+2 >= len(path) {
+			b.WriteByte(path[i])
+			continue
+		}
+		escaped := path[i : i+3]
+		i += 2
+		if c, err := url.PathUnescape(escaped); err == nil && strings.ContainsAny(c, unreserved) {
+			b.WriteString(c)
+		} else {
+			b.WriteString(strings.ToUpper(escaped))
+		}
+	}
+	return b.String()
+}
+
+// unreserved are the characters that mean the same with an escape and without (RFC 3986 section 2.3), but for the dot: not everybody who sees a
+// path takes an escaped one for a segment of dots.
+const unreserved = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_~"
 
 // proofMemory remembers the proofs that have been used, for as long as they could be used again. It keeps two generations, each as
 // long as a proof can live, and forgets the older one as a whole.

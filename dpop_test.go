@@ -236,6 +236,10 @@ func TestSameTarget(t *testing.T) {
 		{"https://a.example:8443/x", "https://a.example/x", false},
 		{"https://a.example/X", "https://a.example/x", false},
 		{"https://a.example/%2e", "https://a.example/.", false},
+		{"https://a.example/%7Ex%41", "https://a.example/~xA", true},
+		{"https://a.example/%c3%bc%2f", "https://a.example/%C3%BC%2F", true},
+		{"https://a.example/a%2Fb", "https://a.example/a/b", false},
+		{"https://a.example/%257E", "https://a.example/%7E", false},
 		{"%zz", "%zz", false},
 		{"", "https://a.example/", false},
 	} {
