@@ -61,6 +61,10 @@ func TestMetadataRouteOpensNothing(t *testing.T) {
 			t.Errorf("%s: status %d, %v", path, r.StatusCode, r.Header)
 		}
 	}
+	absolute := exchange(t, c.url(""), "GET "+c.url("/.well-known/oauth-protected-resource")+" HTTP/1.1\r\nHost: "+c.address+"\r\nConnection: close\r\n\r\n")
+	if absolute.StatusCode != http.StatusOK || absolute.Header.Get("Content-Type") != "application/json" {
+		t.Errorf("in absolute form: status %d, %v", absolute.StatusCode, absolute.Header)
+	}
 	c.advance()
 	for _, path := range []string{
 		"/.well-known/oauth%2dprotected-resource", "/.well-known/oauth-protected-resource%2fpub", "/.well-known/oauth-protected-resource/pub/x",

@@ -205,6 +205,10 @@ func TestListWhileSessionsCannotBeRead(t *testing.T) {
 	a.pass(max(learnedWithin, storedSessionLifetime))
 	storage.broken.Store(true)
 	v.wantRefusal(v.Get(v.url("/")), 503, "store_unavailable")
+	unavailable := a.site.handler.runtime.metrics.requests.WithLabelValues(methodSession, resultUnavailable)
+	if n := valueOf(t, unavailable, methodSession); n != 1 {
+		t.Errorf("%v requests with a session are counted as unavailable", n)
+	}
 	waitUntil(t, func() bool { return a.site.listUp() == 0 && a.site.lines(listFailing) == 1 })
 	storage.broken.Store(false)
 	a.pass(learnedWithin)

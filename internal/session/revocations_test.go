@@ -92,17 +92,21 @@ func TestRevocationsSweep(t *testing.T) {
 func TestRevocationsObserve(t *testing.T) {
 	t.Parallel()
 	r := NewRevocations(RevocationsConfig{})
-	var first, second []error
+	var first, second, late []error
 	stopFirst := r.Observe(func(err error) { first = append(first, err) })
 	stopSecond := r.Observe(func(err error) { second = append(second, err) })
 	r.tell(errDown)
 	stopFirst()
 	stopFirst()
+	r.Observe(func(err error) { late = append(late, err) })
 	r.tell(nil)
 	stopSecond()
 	r.tell(errDown)
 	if len(first) != 1 || !errors.Is(first[0], errDown) || len(second) != 2 || second[1] != nil {
 		t.Errorf("told %v and %v", first, second)
+	}
+	if len(late) != 3 || !errors.Is(late[0], errDown) { // a configuration that is loaded during an outage
+		t.Errorf("who comes later is told %v", late)
 	}
 }
 
